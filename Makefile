@@ -1,0 +1,42 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both set up .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+OUT ?= out/digits
+
+.PHONY: demo test test-long lint types bench-demo bench-latency setup clean
+
+setup: $(VENV)/.installed
+
+# torch comes first and pinned: any other order may fetch a CUDA build of several gigabytes.
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet torch==2.13.0
+	$(BIN)/pip install --quiet torch==2.13.0 -e '.[demo,dev]'
+	$(BIN)/pip install --quiet --no-deps spikingjelly==2.0.0
+	touch $@
+
+demo: setup
+	$(BIN)/python -m spikenm_compile demo --out $(OUT)
+
+test: setup
+	$(BIN)/python -m pytest -n 2 -m 'not long'
+
+test-long: setup  # about 5 minutes on 2 cores
+	$(BIN)/python -m pytest -m long
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+bench-demo: setup  # accuracy over 3 seeds: about 3 minutes on 2 cores
+	$(BIN)/python benchmarks/digits.py
+
+bench-latency: setup
+	$(BIN)/python benchmarks/latency.py
+
+clean:
+	rm -rf $(VENV) out .mypy_cache .pytest_cache .ruff_cache
