@@ -1,0 +1,168 @@
+"""The operations of a lowered graph, each with its reference in PyTorch, which targets are measured against.
+
+    levels   whole numbers held in float32 tensors: spikes (0, 1), counts (0..k), quantised input (-128..255)
+    current  = float32(Σ weight · levels) · scale + bias        Σ in exact integer arithmetic, then float32, no FMA
+
+Sums of whole numbers below 2^24 are exact in float32 in any order, so the reference may use any float convolution as
+long as `exact_dtype` has proved the bound; above it the reference computes in float64.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spikenm_compile import neurons
+from spikenm_compile.neurons import Neuron
+from spikenm_compile.pattern import Pattern
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """Values that are `scale` times a whole number in low..high. Spikes are Levels(0, 1, 1.0)."""
+
+    low: int
+    high: int
+    scale: float = 1.0
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether one bit holds a value."""
+        return self.low == 0 and self.high == 1
+
+    def __str__(self) -> str:
+        name = "spikes" if self.is_binary else f"{self.low}..{self.high}"
+        return name if self.scale == 1.0 else f"{name} × {self.scale:.9g}"
+
+
+SPIKES = Levels(0, 1)
+
+
+def quantize(x: Tensor, levels: Levels) -> Tensor:
+    """Nearest level (ties to even) of each value, saturated; NaN becomes the lowest level. Same shape."""
+    q = torch.round(x / levels.scale)
+    q = torch.where(q > levels.low, q, float(levels.low))
+    return torch.where(q < levels.high, q, float(levels.high))
+
+
+def largest_sum(weight: Tensor, levels: Levels) -> int:
+    """Largest |Σ weight · levels| of any partial sum over any input, for integer `weight` [O, I, kh, kw]."""
+    most = max(abs(levels.low), abs(levels.high))
+    return int(weight.to(torch.int64).abs().flatten(1).sum(1).max()) * most
+
+
+def exact_dtype(weight: Tensor, levels: Levels) -> torch.dtype:
+    """float32 where every sum is below 2^24 and so exact in any order, else float64."""
+    return torch.float32 if largest_sum(weight, levels) < 2**24 else torch.float64
+
+
+class QuantizeInput(nn.Module):
+    """Real input to levels."""
+
+    def __init__(self, levels: Levels) -> None:
+        super().__init__()
+        self.levels = levels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, ...] real to [B, ...] whole numbers."""
+        return quantize(x, self.levels)
+
+    def extra_repr(self) -> str:
+        """The levels."""
+        return str(self.levels)
+
+
+class IntConv2d(nn.Module):
+    """Convolution of levels with int8 weights, and the scale and bias that make a float32 current of the sum.
+
+    Buffers: `weight` int8 [O, I/groups, kh, kw]; `scale`, `bias` float32 [O]. A linear layer is one with a kernel as
+    large as its input.
+    """
+
+    weight: Tensor
+    scale: Tensor
+    bias: Tensor
+
+    def __init__(
+        self,
+        weight: Tensor,
+        scale: Tensor,
+        bias: Tensor,
+        *,
+        levels: Levels,
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] = (0, 0),
+        dilation: tuple[int, int] = (1, 1),
+        groups: int = 1,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("scale", scale)
+        self.register_buffer("bias", bias)
+        self.levels = levels
+        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        self.pattern: Pattern | None = None
+        """N:M that the weights hold and are stored in; None: dense. Set by `pack-nm-weights`."""
+        self.linear_input: tuple[int, int, int] | None = None
+        """[C, H, W] that a linear layer's input was flattened from; N:M groups then run over C·H·W."""
+        self.layer = ""
+        """Name of the user's layer."""
+        self.kernel = ""
+        """Kernel family. Set by `select-kernels`."""
+        self.why = ""
+        """Why this pattern and this kernel, for the user."""
+
+    def sums(self, levels: Tensor) -> Tensor:
+        """Σ weight · levels, whole numbers in float32 or float64."""
+        dtype = exact_dtype(self.weight, self.levels)
+        weight = self.weight.to(dtype)
+        return F.conv2d(levels.to(dtype), weight, None, self.stride, self.padding, self.dilation, self.groups)
+
+    def forward(self, levels: Tensor) -> Tensor:
+        """[B, I, H, W] levels to [B, O, H', W'] float32 current."""
+        sums = self.sums(levels).to(torch.float32)
+        return sums * self.scale[:, None, None] + self.bias[:, None, None]
+
+    def stored_weight(self) -> Tensor:
+        """The weight as it is stored and grouped: [O, I, kh, kw], or [O, C·H·W, 1, 1] of a linear layer."""
+        return self.weight if self.linear_input is None else self.weight.flatten(1)[:, :, None, None]
+
+    def extra_repr(self) -> str:
+        """Shape, geometry, pattern and kernel."""
+        text = f"{list(self.weight.shape)}, stride={self.stride[0]}, padding={self.padding[0]}, levels={self.levels}"
+        return text + f", pattern={self.pattern or 'dense'}" + (f", kernel={self.kernel}" if self.kernel else "")
+
+
+class NeuronStep(nn.Module):
+    """One time step of a layer of canonical neurons with explicit membrane potential."""
+
+    def __init__(self, neuron: Neuron) -> None:
+        super().__init__()
+        self.neuron = neuron
+        self.layer = ""
+        """Name of the user's layer."""
+
+    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Current and membrane potential to (spikes, membrane potential)."""
+        return neurons.step(x, v, self.neuron)
+
+    def extra_repr(self) -> str:
+        """The equations."""
+        return str(self.neuron)
+
+
+class IntConvNeuron(nn.Module):
+    """`IntConv2d` and `NeuronStep` as one operation, so that the current never reaches memory."""
+
+    def __init__(self, conv: IntConv2d, neuron: NeuronStep) -> None:
+        super().__init__()
+        self.conv = conv
+        self.neuron = neuron
+
+    def forward(self, levels: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Levels and membrane potential to (spikes, membrane potential)."""
+        spikes, v = self.neuron(self.conv(levels), v)
+        return spikes, v
