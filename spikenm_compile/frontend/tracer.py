@@ -1,0 +1,191 @@
+"""A torch.fx tracer that evaluates every node on fake tensors, so that python control flow on shapes can be traced."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedFakeTensorException,
+)
+from torch.func import functional_call
+from torch.fx import Graph, Node, Proxy, Tracer
+from torch.utils import _pytree as pytree
+
+from spikenm_compile.frontend.layers import STANDARD_LAYERS
+from spikenm_compile.frontend.proxy import VALUE, ShapeProxy, is_real, is_unknown, value_of
+from spikenm_compile.frontend.recording import AutogradFunction, call_reset, recorded_functions, recorded_resets
+from spikenm_compile.frontend.snapshot import TrainingFlag, restored
+
+_UNKNOWN_VALUE = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
+_FACTORIES = (torch.zeros, torch.ones, torch.empty, torch.full, torch.rand, torch.randn)
+"""Functions that take sizes: C code does not see the proxy in a size and would make a constant."""
+_REMOVABLE = (operator.getitem, operator.mul, operator.add, operator.floordiv, operator.sub, getattr)
+
+
+class ShapeTracer(Tracer):
+    """Traces one model.
+
+    Args:
+        stateful: modules that keep values between calls; they and the standard layers stay one node each.
+        same_shape: stateful modules whose output has the shape of their input; they are never run on fake tensors.
+    """
+
+    proxy_buffer_attributes = True  # so that `self.buffer.add_(1)` is recorded and not run
+
+    def __init__(self, stateful: tuple[type[nn.Module], ...], same_shape: Callable[[nn.Module], bool]) -> None:
+        super().__init__(autowrap_functions=_FACTORIES)
+        self._autowrap_search.append(torch)  # fx patches them where it searches: in the namespace they are called from
+        self.stateful = stateful
+        self.same_shape = same_shape
+        self.mode = FakeTensorMode(allow_non_fake_inputs=True)
+        self.inputs: Mapping[str, Any] = {}
+        self.module_stack_names: list[str] = []
+        self._evaluating = False
+        self._fakes: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def record(self, model: nn.Module, inputs: Mapping[str, Tensor | None]) -> Graph:
+        """Trace `model`. `inputs` maps names of forward's arguments to examples, None where there is no example."""
+        self.inputs = {name: self._fake(x) for name, x in inputs.items()}
+        with (
+            recorded_resets(model, self.stateful, lambda: not self._evaluating, self._record_call),
+            recorded_functions(lambda: not self._evaluating, self._record_function),
+        ):
+            graph = self.trace(model)
+        graph._tracer_cls = None  # unpickling a GraphModule traces its code again, which the plain tracer can do
+        for node in graph.nodes:
+            node.meta.pop("is_wrapped", None)  # else the generated code breaks later traces: wrap("torch.zeros")
+        graph.eliminate_dead_code(is_impure_node=lambda node: not _is_removable(node))
+        return graph
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        """Stateful modules and standard layers, by isinstance."""
+        return isinstance(m, (*self.stateful, *STANDARD_LAYERS, AutogradFunction))
+
+    def create_args_for_root(
+        self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
+    ) -> tuple[Callable[..., Any], list[Any]]:
+        """Placeholders for the inputs only: other arguments of forward keep their python defaults."""
+        for module in self.root.modules():
+            if not self.is_leaf_module(module, ""):
+                module.__dict__["training"] = TrainingFlag(module.training)
+        return root_fn, [self.root, *(self.create_proxy("placeholder", name, (), {}) for name in self.inputs)]
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """As fx does, but inert while a node is evaluated: fx patches `nn.Module.__call__` for everybody."""
+        if self._evaluating:
+            return forward(*args, **kwargs)
+        self.module_stack_names.append(self.path_of_module(m))
+        result = super().call_module(m, forward, args, kwargs)
+        self.module_stack_names.pop()
+        return result
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """As fx does, but inert while a node is evaluated."""
+        return attr_val if self._evaluating else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def create_proxy(
+        self,
+        kind: str,
+        target: Any,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        name: str | None = None,
+        type_expr: Any = None,
+        proxy_factory_fn: Callable[[Node], Proxy] | None = None,
+    ) -> Any:
+        """Record a call and find the shape of what it gives."""
+        if target is torch.nn.functional.dropout and isinstance(kwargs.get("training"), TrainingFlag):
+            return self._record_dropout(args, kwargs)
+        proxy = super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
+        with self._evaluation():
+            value = self._evaluate(kind, target, args, kwargs)
+        if value is None:
+            return proxy
+        proxy.node.meta[VALUE] = value
+        return ShapeProxy(proxy.node, self)
+
+    @contextlib.contextmanager
+    def _evaluation(self) -> Iterator[None]:
+        before, self._evaluating = self._evaluating, True
+        try:
+            with torch.no_grad(), self.mode:
+                yield
+        finally:
+            self._evaluating = before
+
+    def _evaluate(self, kind: str, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if kind == "placeholder":
+            return self.inputs[target]
+        if kind == "get_attr":
+            return self._fake(operator.attrgetter(target)(self.root))
+        if kind == "output" or any(map(is_unknown, pytree.tree_leaves((args, kwargs)))):
+            return None
+        values, named = pytree.tree_map(lambda a: self._fake(value_of(a)), (args, kwargs))
+        try:
+            if kind == "call_function":
+                return None if target is call_reset else target(*values, **named)
+            if kind == "call_method":
+                return getattr(values[0], target)(*values[1:], **named)
+            return self._evaluate_module(self.root.get_submodule(target), values, named)
+        except _UNKNOWN_VALUE:
+            return None
+
+    def _evaluate_module(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if self.same_shape(module):
+            return args[0].clone()
+        fakes = {name: self._fake(t) for name, t in (*module.named_parameters(), *module.named_buffers())}
+        with restored(module):
+            try:
+                return functional_call(module, fakes, args, kwargs)
+            except Exception:
+                if isinstance(module, STANDARD_LAYERS):
+                    raise
+                return None  # foreign code need not work on fake tensors; only who needs this shape will complain
+
+    def _fake(self, value: Any) -> Any:
+        """Fake tensor of a real one, always the same; anything else as it is."""
+        if isinstance(value, TrainingFlag):
+            return bool(value)
+        if not is_real(value):
+            return value
+        if id(value) not in self._fakes:
+            self._fakes[id(value)] = (value, self.mode.from_tensor(value.detach(), static_shapes=True))
+        return self._fakes[id(value)][1]
+
+    def _record_call(self, function: Any, args: tuple[Any, ...]) -> Any:
+        return self.create_proxy("call_function", function, args, {})
+
+    def _record_function(self, function: Any, args: tuple[Any, ...]) -> Any:
+        return self._record_new_module(AutogradFunction(function), f"_function_{function.__name__}", args)
+
+    def _record_dropout(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """`F.dropout(x, p, self.training)` as nn.Dropout: the flag would be frozen as it is now."""
+        p = kwargs.get("p", args[1] if len(args) > 1 else 0.5)
+        layer = nn.Dropout(p).train(bool(self.root.training))
+        return self._record_new_module(layer, "_dropout", args[:1] or (kwargs["input"],))
+
+    def _record_new_module(self, module: nn.Module, name: str, args: tuple[Any, ...]) -> Any:
+        unique = self.get_fresh_qualname(name)
+        self.root.add_module(unique, module)
+        return self.create_proxy("call_module", unique, args, {})
+
+
+def _is_removable(node: Node) -> bool:
+    """Only sizes may vanish: any other node can change a state although its value is unused."""
+    if node.op == "call_method":
+        return node.target == "size"
+    if node.op == "get_attr":
+        return True
+    if node.op != "call_function" or node.target not in _REMOVABLE:
+        return False
+    return not isinstance(node.meta.get(VALUE), Tensor) or node.target is operator.getitem
