@@ -1,0 +1,26 @@
+"""Learning N:M masks while a model trains: learners on layers, their schedule, and folding them into the weights.
+
+Importing this package installs the optimiser hook that finishes mask gradients (see `optimizer`).
+"""
+
+from spikenm_compile.learning.attach import attach_mask, detach_mask, learner_of, masked_layers
+from spikenm_compile.learning.choice import Choice, format_choices
+from spikenm_compile.learning.fold import fold_masks
+from spikenm_compile.learning.mask import LOGIT_SPEED, MaskLearner, MaskOptions
+from spikenm_compile.learning.optimizer import param_groups
+from spikenm_compile.learning.schedule import Schedule
+
+__all__ = [
+    "LOGIT_SPEED",
+    "Choice",
+    "MaskLearner",
+    "MaskOptions",
+    "Schedule",
+    "attach_mask",
+    "detach_mask",
+    "fold_masks",
+    "format_choices",
+    "learner_of",
+    "masked_layers",
+    "param_groups",
+]

@@ -1,0 +1,96 @@
+"""Masks on layers, in place: the layer's class becomes a subclass that masks its weight as it uses it.
+
+The layer stays the same object with the same parameters under the same keys; `mask` is a child module. A subclass is
+made once per original class. Pickling and copying name the original class, so that nothing generated has to be
+importable.
+"""
+
+from __future__ import annotations
+
+import copyreg
+from collections.abc import Iterator
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from spikenm_compile.errors import PassError
+from spikenm_compile.learning.mask import MaskLearner, MaskOptions
+from spikenm_compile.pattern import Pattern
+
+
+def _conv_forward(self: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
+    return nn.Conv2d._conv_forward(self, input, self.mask(weight), bias)
+
+
+def _linear_forward(self: Any, input: Tensor) -> Tensor:
+    return F.linear(input, self.mask(self.weight), self.bias)
+
+
+def _rebuild(original: type[Any]) -> nn.Module:
+    """An empty masked layer, for pickle and copy to fill."""
+    masked = masked_class(original)
+    return masked.__new__(masked)
+
+
+def _reduce_ex(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
+    reduced = super(type(self), self).__reduce_ex__(max(protocol, 2))
+    assert isinstance(reduced, tuple)
+    assert reduced[0] is copyreg.__newobj__  # type: ignore[attr-defined]
+    return _rebuild, (type(self).__mro__[1],), *reduced[2:]
+
+
+def learner_of(layer: nn.Module) -> MaskLearner | None:
+    """The mask learner of `layer`, None where it has none."""
+    learner = layer._modules.get("mask")
+    return learner if isinstance(learner, MaskLearner) else None
+
+
+def original_class(layer: nn.Module) -> type[Any]:
+    """Class of `layer` without its mask."""
+    return type(layer) if learner_of(layer) is None else type(layer).__mro__[1]
+
+
+_MASKED_CLASSES: dict[type[Any], type[nn.Module]] = {}
+
+
+def masked_class(original: type[Any]) -> type[nn.Module]:
+    """The subclass of `original` (a Conv2d or Linear) that masks its weight; the same each time."""
+    if original in _MASKED_CLASSES:
+        return _MASKED_CLASSES[original]
+    uses_weight = {"_conv_forward": _conv_forward} if issubclass(original, nn.Conv2d) else {"forward": _linear_forward}
+    namespace = {"__module__": original.__module__, "__doc__": original.__doc__, "__reduce_ex__": _reduce_ex}
+    masked = type(f"Masked{original.__name__}", (original,), namespace | uses_weight)
+    return _MASKED_CLASSES.setdefault(original, masked)
+
+
+def attach_mask(layer: nn.Module, pattern: Pattern, options: MaskOptions | None = None, name: str = "") -> MaskLearner:
+    """Let `layer` learn a mask; returns the learner, which is `layer.mask` from now on.
+
+    Raises:
+        PassError: the layer has something called `mask` already.
+    """
+    if hasattr(layer, "mask"):
+        raise PassError(
+            f"layer '{name}' has an attribute 'mask' already; fold a transformed model, or rename the attribute"
+        )
+    assert isinstance(layer.weight, Tensor)
+    learner = MaskLearner(layer.weight, pattern, options, name)
+    learner.train(layer.training)
+    layer.mask = learner
+    layer.__class__ = masked_class(type(layer))
+    return learner
+
+
+def detach_mask(layer: nn.Module) -> None:
+    """Give `layer` its own class back and drop its mask; the weight is left as it is."""
+    layer.__class__ = original_class(layer)
+    del layer.mask
+
+
+def masked_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, MaskLearner]]:
+    """(name, layer, learner) of every masked layer of `model`."""
+    for name, layer in model.named_modules():
+        learner = learner_of(layer)
+        if learner is not None:
+            yield name, layer, learner

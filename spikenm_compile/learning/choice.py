@@ -1,0 +1,87 @@
+"""Which layers get a mask, and the sentence that says why the others do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from spikenm_compile.learning.attach import original_class
+from spikenm_compile.pattern import Pattern
+
+BETWEEN_NEURONS = "between spiking neurons"
+FIRST_LAYER = "first layer: sees the input, not spikes"
+CLASSIFIER = "classifier: no neuron behind it"
+ON_REQUEST = "on request"
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What happens to the weight of one layer."""
+
+    layer: str
+    """Name of the layer in the model."""
+    kind: str
+    """Its class."""
+    shape: tuple[int, ...]
+    """Shape of its weight, [O, I / groups, *kernel]."""
+    pattern: Pattern | None
+    """N:M, or None: dense."""
+    why: str
+
+    @property
+    def weights(self) -> int:
+        """Number of weights."""
+        count = 1
+        for size in self.shape:
+            count *= size
+        return count
+
+    @property
+    def kept(self) -> int:
+        """Largest number of weights that stay."""
+        return self.weights if self.pattern is None else self.weights * self.pattern.n // self.pattern.m
+
+
+def obstacle(layer: nn.Module, pattern: Pattern) -> str | None:
+    """Why `layer` (a Conv2d or Linear) cannot hold `pattern`, or None where it can."""
+    if "weight" not in layer._parameters:
+        return "its weight is computed, not stored (weight norm, parametrization)"
+    kind = original_class(layer)
+    if not _uses_weight_as_torch_does(kind):
+        return f"class {kind.__name__} uses its weight in its own way"
+    assert isinstance(layer.weight, Tensor)
+    channels = layer.weight.shape[1]
+    if pattern.divides(channels):
+        return None
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        return f"grouped convolution with {channels} channels per group does not split into groups of {pattern.m}"
+    return f"{channels} input channels do not split into groups of {pattern.m}"
+
+
+def format_choices(choices: Sequence[Choice]) -> str:
+    """A table of all layers, and how many weights are pruned and kept."""
+    header = ("layer", "kind", "weight", "weights", "pattern", "why")
+    rows = [header, *(_row(c) for c in choices)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines.insert(1, "  ".join("-" * width for width in widths))
+    total, kept = sum(c.weights for c in choices), sum(c.kept for c in choices)
+    pruned = sum(c.pattern is not None for c in choices)
+    lines.append(f"{pruned} of {len(choices)} layers learn a mask; {kept} of {total} weights stay ({kept / total:.1%})")
+    return "\n".join(lines)
+
+
+def _row(choice: Choice) -> tuple[str, ...]:
+    shape = "×".join(map(str, choice.shape))
+    return (choice.layer, choice.kind, shape, str(choice.weights), str(choice.pattern or "dense"), choice.why)
+
+
+def _uses_weight_as_torch_does(kind: type[nn.Module]) -> bool:
+    """Whether no class between `kind` and torch's own touches the weight, so that a mask on it is seen."""
+    if not issubclass(kind, nn.Conv2d):
+        return kind.forward is nn.Linear.forward
+    ours = kind.__mro__[: kind.__mro__.index(nn.Conv2d)]
+    functions = [f for c in ours for f in vars(c).values() if hasattr(f, "__code__") and f.__name__ != "__init__"]
+    return kind._conv_forward is nn.Conv2d._conv_forward and not any("weight" in f.__code__.co_names for f in functions)

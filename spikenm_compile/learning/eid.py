@@ -1,0 +1,46 @@
+"""Eligibility-inspired distillation (EID): accumulated credit of each synapse becomes a soft target for the mask.
+
+For a feed-forward layer of leaky neurons with detached resets, the three-factor credit (learning signal L, surrogate
+derivative ψ, eligibility trace ε) summed over time, positions and batch is the gradient G of the masked weight:
+
+    G_ij = Σ_t L_i(t) · ψ_i(t) · ε_ij(t) = Σ_t δ_i(t) · x_j(t)          δ = ∂L/∂current, x = presynaptic spikes
+
+so that -w · G is, to first order, what switching the synapse on takes off the loss. It costs nothing: the dense
+straight-through backward computes G at pruned weights too. Per group of M weights, with logits π:
+
+    C ← μ·C + (1 - μ)·(-w·G)                 credit
+    ĉ = (C - mean C) / (std C + ε)           z-score inside the group
+    q = softmax(ĉ / τ)                       soft target, no gradient
+    ∂/∂π KL(q ‖ softmax(π)) = softmax(π) - q
+
+The idea is that of SpikeNM (arXiv 2511.12097); the signed credit and the closed form are derived here. All tensors are
+groups [..., M].
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+SMALLEST_STD = 1e-20
+"""ε: credits are of the order 1e-8 and below, so that the usual 1e-8 would flatten them."""
+
+
+def update_credit(credit: Tensor, signal: Tensor, decay: float) -> Tensor:
+    """Credit after one step; `signal` is w·G and `decay` is μ."""
+    return decay * credit - (1.0 - decay) * signal
+
+
+def z_score(credit: Tensor) -> Tensor:
+    """Credit with mean 0 and standard deviation 1 in each group; 0 where all members are equal."""
+    centred = credit - credit.mean(-1, keepdim=True)
+    return centred / (centred.square().mean(-1, keepdim=True).sqrt() + SMALLEST_STD)
+
+
+def soft_target(credit: Tensor, temperature: float) -> Tensor:
+    """Probabilities q that sum to 1 in each group; `temperature` is τ."""
+    return (z_score(credit) / temperature).softmax(-1)
+
+
+def eid_gradient(logits: Tensor, target: Tensor) -> Tensor:
+    """Gradient of Σ KL(target ‖ softmax(logits)) with respect to the logits."""
+    return logits.softmax(-1) - target

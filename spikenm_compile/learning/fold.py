@@ -1,0 +1,42 @@
+"""Masks into weights: W ← W · top-N(π), and the model is an ordinary one again."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from spikenm_compile.errors import PatternError
+from spikenm_compile.learning.attach import detach_mask, masked_layers
+
+
+@torch.no_grad()
+def fold_masks(model: nn.Module) -> nn.Module:
+    """Make every mask exact zeros in the weight and take the learners away, in place.
+
+    Classes, children and state_dict keys are what they were before `transform`; a folded layer keeps its pattern as
+    `layer.nm_pattern`. The output in evaluation mode does not change by a bit.
+
+    Returns:
+        `model` itself.
+
+    Raises:
+        PatternError: the model has no masks, or a weight would break its pattern.
+    """
+    layers = list(masked_layers(model))
+    if not layers:
+        raise PatternError("the model has no masks to fold; fold() takes a model that transform() has made, once")
+    for name, layer, learner in layers:
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        folded = weight * learner.final_mask()
+        if not learner.pattern.holds(folded):
+            raise PatternError(
+                f"layer '{name}' has {learner.pattern.most_nonzeros(folded)} non-zeros in a group because its weights "
+                f"are not all finite; {learner.pattern} allows {learner.pattern.n}; train with a smaller learning rate"
+            )
+    for _, layer, learner in layers:
+        assert isinstance(layer.weight, Tensor)
+        layer.weight.mul_(learner.final_mask())
+        detach_mask(layer)
+        layer.nm_pattern = learner.pattern  # type: ignore[assignment]
+    return model
