@@ -1,0 +1,1 @@
+"""What `build` writes to disk: one directory with a manifest, weights and code. Needs numpy only."""

@@ -1,0 +1,40 @@
+"""Open an artifact as a model, whatever the kind of its code."""
+
+from __future__ import annotations
+
+from os import PathLike
+from pathlib import Path
+
+from spikenm_compile.artifact.directory import read_artifact
+from spikenm_compile.errors import InputError, TargetError
+from spikenm_compile.runtime.model import Model
+
+
+def load(path: str | PathLike[str], *, threads: int = 1) -> Model:
+    """Check the artifact at `path` and make it ready to run.
+
+    Args:
+        path: the directory that build wrote.
+        threads: native code runs that many samples of a batch at a time; ONNX Runtime gets that many threads.
+
+    Raises:
+        ArtifactError: the artifact is incomplete or altered.
+        TargetError: this machine cannot run it, or its code is of a kind that Python cannot run.
+        ToolError: a package that it needs is missing.
+        InputError: threads < 1.
+    """
+    if threads < 1:
+        raise InputError(f"threads={threads} cannot run anything; give threads >= 1")
+    artifact = read_artifact(Path(path))
+    kind = artifact.manifest.code["kind"]
+    if kind == "native":
+        from spikenm_compile.runtime.native import NativeModel
+
+        return NativeModel(artifact, threads=threads)
+    if kind == "onnx":
+        from spikenm_compile.runtime.onnx import OnnxModel
+
+        return OnnxModel(artifact, threads=threads)
+    raise TargetError(
+        f"artifact '{path}' holds code of kind '{kind}'; Python runs native and onnx; build it for another target"
+    )
