@@ -1,0 +1,41 @@
+"""The order of the passes, on one screen."""
+
+from __future__ import annotations
+
+from spikenm_compile.ops import Levels
+from spikenm_compile.passes.annotate_levels import AnnotateLevels
+from spikenm_compile.passes.base import Pass
+from spikenm_compile.passes.convert_linear_to_conv import ConvertLinearToConv
+from spikenm_compile.passes.fold_batchnorm import FoldBatchNorm
+from spikenm_compile.passes.fuse_neuron import FuseNeuron
+from spikenm_compile.passes.hoist_time_invariant import HoistTimeInvariant
+from spikenm_compile.passes.pack_nm_weights import PackNMWeights
+from spikenm_compile.passes.quantize_inputs import QuantizeInputs
+from spikenm_compile.passes.quantize_weights import QuantizeWeights
+from spikenm_compile.passes.select_kernels import SelectKernels
+from spikenm_compile.pattern import Pattern
+
+
+def lowering(levels: Levels, pattern: Pattern, families: tuple[str, ...]) -> tuple[Pass, ...]:
+    """Float step graph to lowered graph.
+
+    Args:
+        levels: of the model's input.
+        pattern: that unmarked layers are tried with.
+        families: kernel families of the target, best first.
+    """
+    return (
+        # what is computed when
+        HoistTimeInvariant(),
+        # fewer kinds of layer
+        FoldBatchNorm(),
+        ConvertLinearToConv(),
+        # whole numbers
+        QuantizeInputs(levels),
+        AnnotateLevels(),
+        QuantizeWeights(),
+        # how a target stores and computes them
+        PackNMWeights(pattern),
+        FuseNeuron(),
+        SelectKernels(families),
+    )
