@@ -1,0 +1,1 @@
+"""From a lowered graph to another representation: plain C functions through TVM, ONNX, JSON."""

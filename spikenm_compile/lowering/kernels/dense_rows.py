@@ -1,0 +1,76 @@
+"""Dense convolution of levels (uint8 or int8): the fallback that takes any integer input, groups and dilation included.
+
+    for group, tile, y, x, t:    sum[o] = Σ over ky, kx, c of  level[y][x][c] · weight[tile][ky][kx][c][o]
+
+The layout of the weight rows is that of the event-driven family, one set of tiles per group.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tvm import tirx
+
+from spikenm_compile.lowering import tir
+from spikenm_compile.lowering.kernels.tile_output import TileOutput, output_params
+from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Rows, Tile
+from spikenm_compile.lowering.tir import Buffer, Expr, T
+from spikenm_compile.neurons import Neuron
+
+
+@dataclass(frozen=True)
+class DenseRows:
+    """One dense layer."""
+
+    levels: Bytes
+    geometry: Geometry
+    rows: Rows
+    """Rows of one group."""
+    groups: int
+    out: Bits | Floats
+    neuron: Neuron | None
+
+
+def build_dense_rows(name: str, layer: DenseRows) -> list[tirx.PrimFunc]:
+    """Kernel `(levels, rows, scale, bias, [v,] out, num_steps)`; `out` as uint8 for spikes, float32 else."""
+    functions = list[tirx.PrimFunc]()
+    params = [tir.Param("levels", layer.levels.dtype), tir.Param("rows", "int8")]
+    params += [tir.Param("scale", "float32"), tir.Param("bias", "float32"), *output_params(layer.neuron)]
+    with tir.kernel(name, params, functions) as (buffers, num_steps):
+        levels, rows, scale, bias, *outputs = buffers
+        for tile, group in _tiles(layer):
+            with T.serial(layer.out.height) as y, T.serial(layer.out.width) as x:
+                output = TileOutput(tile, layer.out, layer.neuron, scale, bias, outputs)
+                output.load(y, x)
+                with T.serial(num_steps) as t:
+                    output.write(_sum_levels(layer, tile, group, levels, rows, t, y, x), t, y, x)
+                output.save(y, x)
+    return functions
+
+
+def _tiles(layer: DenseRows):  # type: ignore[no-untyped-def]
+    """Tiles of every group, with the group's number; channels and offsets count over all groups."""
+    with T.serial(layer.groups) as group:
+        for tile in layer.rows.loop():
+            first, offset = group * layer.rows.outputs + tile.first, group * layer.rows.num_bytes + tile.offset
+            yield Tile(first, tile.width, tile.row, offset), group
+
+
+def _sum_levels(
+    layer: DenseRows, tile: Tile, group: Expr, levels: Buffer, rows: Buffer, t: Expr, y: Expr, x: Expr
+) -> Buffer:
+    """Σ weight · level under the kernel at output (y, x)."""
+    g, at = layer.geometry, tir.lanes(0, tile.row)
+    channels = layer.rows.channels
+    total = tir.local(tile.row, "int32")
+    tir.store(total, at, tir.constant("int32", tile.row, 0))
+    with T.serial(g.kernel[0]) as ky, T.serial(g.kernel[1]) as kx:
+        in_y = y * g.stride[0] + ky * g.dilation[0] - g.padding[0]
+        in_x = x * g.stride[1] + kx * g.dilation[1] - g.padding[1]
+        first = layer.levels.at(t, in_y, in_x) + group * channels
+        tap = tile.offset + (ky * g.kernel[1] + kx) * channels * tile.row
+        with T.serial(channels) as c:
+            level = tir.splat(T.cast(levels[first + c], "int32"), tile.row)
+            weight = tir.cast("int32", tile.row, rows[tir.lanes(tap + c * tile.row, tile.row)])
+            tir.store(total, at, total[at] + level * weight)
+    return total

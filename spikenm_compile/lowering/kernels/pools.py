@@ -1,0 +1,45 @@
+"""Max pooling of spikes and of currents."""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+from spikenm_compile.lowering import tir
+from spikenm_compile.lowering.kernels.values import loop
+from spikenm_compile.lowering.layout import Bits, Floats, Geometry
+from spikenm_compile.lowering.tir import Expr, T
+
+
+def build_max_pool_bits(name: str, spikes: Bits, g: Geometry, out: Bits) -> list[tirx.PrimFunc]:
+    """Kernel `(spikes, out, num_steps)`: the maximum of spikes is their OR; the halo is the padding."""
+    functions = list[tirx.PrimFunc]()
+    params = [tir.Param("spikes", "uint64"), tir.Param("out", "uint64")]
+    words_of_pixel = Floats(out.height, out.width, out.pixel)
+    with tir.kernel(name, params, functions) as ((words, pooled), num_steps):
+        with loop(words_of_pixel, num_steps) as (t, row, column, i):
+            word = tir.variable("uint64", T.uint64(0))
+            with T.serial(g.kernel[0]) as ky, T.serial(g.kernel[1]) as kx:
+                source = spikes.at(t, _input(row, ky, g, 0), _input(column, kx, g, 1)) + i
+                tir.store(word, 0, word[0] | words[source])
+            tir.store(pooled, out.at(t, row, column) + i, word[0])
+    return functions
+
+
+def build_max_pool_floats(name: str, x: Floats, g: Geometry, out: Floats) -> list[tirx.PrimFunc]:
+    """Kernel `(x, out, num_steps)`: maximum of the currents inside the image."""
+    functions = list[tirx.PrimFunc]()
+    params = [tir.Param("x", "float32"), tir.Param("out", "float32")]
+    with tir.kernel(name, params, functions) as ((current, pooled), num_steps):
+        with loop(out, num_steps) as (t, row, column, c):
+            best = tir.variable("float32", tirx.const(-float("inf"), "float32"))
+            with T.serial(g.kernel[0]) as ky, T.serial(g.kernel[1]) as kx:
+                y, x_ = _input(row, ky, g, 0), _input(column, kx, g, 1)
+                with T.If(tirx.all(y >= 0, y < x.height, x_ >= 0, x_ < x.width)), T.Then():
+                    value = current[x.element(t, y, x_, c)]
+                    tir.store(best, 0, tir.select(value > best[0], value, best[0]))
+            tir.store(pooled, out.element(t, row, column, c), best[0])
+    return functions
+
+
+def _input(position: Expr, tap: Expr, g: Geometry, axis: int) -> Expr:
+    return position * g.stride[axis] + tap * g.dilation[axis] - g.padding[axis]

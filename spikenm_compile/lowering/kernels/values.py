@@ -1,0 +1,66 @@
+"""Reading and writing one value of any layout, and loops over all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+from tvm import tirx
+
+from spikenm_compile.lowering import tir
+from spikenm_compile.lowering.layout import WORD, Bits, Layout
+from spikenm_compile.lowering.tir import Buffer, Expr, T
+
+Operation = Literal["add", "mul", "div", "maximum"]
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A value that a kernel reads."""
+
+    layout: Layout
+    is_static: bool
+    """Whether it is the same at each step, and so stored once."""
+
+    def time(self, t: Expr) -> Expr:
+        """Where step t is stored."""
+        return T.int32(0) if self.is_static else t
+
+
+@contextmanager
+def loop(layout: Layout, num_steps: Expr) -> Iterator[tuple[Expr, Expr, Expr, Expr]]:
+    """Loops over (t, y, x, c) of `layout`."""
+    with T.serial(num_steps) as t, T.serial(layout.height) as y, T.serial(layout.width) as x:
+        with T.serial(layout.channels) as c:
+            yield t, y, x, c
+
+
+def read(layout: Layout, buffer: Buffer, t: Expr, y: Expr, x: Expr, c: Expr, dtype: str) -> Expr:
+    """One value as `dtype`."""
+    value = buffer[layout.element(t, y, x, c)]
+    if isinstance(layout, Bits):
+        value = T.shift_right(value, T.cast(c % WORD, "uint64")) & T.uint64(1)
+    return T.cast(value, dtype)
+
+
+def apply(operation: Operation, left: Expr, right: Expr) -> Expr:
+    """The operation on two scalars."""
+    if operation == "add":
+        return left + right
+    if operation == "mul":
+        return left * right
+    if operation == "div":
+        return left / right
+    return tir.select(left > right, left, right)
+
+
+def build_convert(name: str, source: Operand, target: Layout) -> list[tirx.PrimFunc]:
+    """Kernel `(source, target, num_steps)`: the same values in another layout, not bits."""
+    functions = list[tirx.PrimFunc]()
+    params = [tir.Param("source", source.layout.dtype), tir.Param("target", target.dtype)]
+    with tir.kernel(name, params, functions) as ((values, out), num_steps), loop(target, num_steps) as (t, y, x, c):
+        value = read(source.layout, values, source.time(t), y, x, c, target.dtype)
+        tir.store(out, target.element(t, y, x, c), value)
+    return functions

@@ -1,0 +1,183 @@
+"""How values lie in memory: channels innermost, time outermost, offsets in elements of the layout's dtype.
+
+    Bits    spikes, one bit each, [t][y + halo][x + halo][⌈C/64⌉] uint64; channel c is bit c % 64 of word c // 64
+    Bytes   levels, [t][y + halo][x + halo][C] uint8 or int8
+    Floats  currents and membrane potentials, [t][y][x][C] float32
+
+The halo is zero in memory, so that padding costs no branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from spikenm_compile.lowering.tir import Expr, T, bytes_of
+
+WORD = 64
+"""Spikes in one word."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """[t][height][width][channels] values."""
+
+    height: int
+    width: int
+    channels: int
+    halo: int = 0
+
+    @property
+    def dtype(self) -> str:
+        """Type of an element in memory."""
+        raise TypeError("a Layout is Bits, Bytes or Floats")
+
+    @property
+    def pixel(self) -> int:
+        """Elements of one pixel."""
+        return self.channels
+
+    @property
+    def row(self) -> int:
+        """Elements of one row, halo included."""
+        return (self.width + 2 * self.halo) * self.pixel
+
+    @property
+    def step(self) -> int:
+        """Elements of one time step, halo included."""
+        return (self.height + 2 * self.halo) * self.row
+
+    def num_bytes(self, num_steps: int) -> int:
+        """Size of `num_steps` time steps."""
+        return num_steps * self.step * bytes_of(self.dtype)
+
+    def at(self, t: Expr, y: Expr, x: Expr) -> Expr:
+        """Index of the first element of a pixel; y and x count from the first pixel inside the halo."""
+        return t * self.step + (y + self.halo) * self.row + (x + self.halo) * self.pixel
+
+    def element(self, t: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
+        """Index of the element that holds one value."""
+        return self.at(t, y, x) + c
+
+
+@dataclass(frozen=True)
+class Bits(Layout):
+    """Spikes."""
+
+    dtype: ClassVar[str] = "uint64"
+
+    @property
+    def pixel(self) -> int:
+        """Words of one pixel."""
+        return -(-self.channels // WORD)
+
+    def element(self, t: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
+        """Index of the word that holds one spike."""
+        return self.at(t, y, x) + c // WORD
+
+
+@dataclass(frozen=True)
+class Bytes(Layout):
+    """Levels."""
+
+    signed: bool = False
+
+    @property
+    def dtype(self) -> str:
+        """int8 or uint8."""
+        return "int8" if self.signed else "uint8"
+
+
+@dataclass(frozen=True)
+class Floats(Layout):
+    """Currents and membrane potentials; no halo."""
+
+    dtype: ClassVar[str] = "float32"
+
+
+@dataclass(frozen=True)
+class Planes(Floats):
+    """The user's order, [t][C][y][x] float32."""
+
+    def element(self, t: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
+        """Index of one value."""
+        return ((t * self.channels + c) * self.height + y) * self.width + x
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Kernel, stride, padding and dilation of a convolution or pool, (vertical, horizontal)."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+
+    @property
+    def taps(self) -> int:
+        """Kernel height × width."""
+        return self.kernel[0] * self.kernel[1]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """Output channels first .. first + width that one pass over the events accumulates."""
+
+    first: Expr
+    """First output channel; an expression of the loop variable where a loop runs over tiles."""
+    width: int
+    row: int
+    """Bytes of one weight row: the width, padded."""
+    offset: Expr
+    """First byte of the tile's rows."""
+
+
+ROW_PADDING = 16
+"""Weight rows are padded to this many bytes, the smallest vector of all targets."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Weight rows `[tile][ky][kx][channel][row]` int8: what one input event adds to all channels of a tile."""
+
+    outputs: int
+    taps: int
+    """Kernel height × width."""
+    channels: int
+    """Input channels."""
+    tile_width: int
+
+    @property
+    def num_full(self) -> int:
+        """Number of tiles of full width."""
+        return self.outputs // self.tile_width
+
+    @property
+    def tail(self) -> int:
+        """Width of the last, narrower tile; 0 if there is none."""
+        return self.outputs % self.tile_width
+
+    def tile(self, index: Expr, width: int) -> Tile:
+        """Tile number `index`, of full or tail width."""
+        full = self.taps * self.channels * padded(self.tile_width)
+        return Tile(index * self.tile_width, width, padded(width), index * full)
+
+    def loop(self) -> Iterator[Tile]:
+        """The tiles inside a TIR kernel: a loop over the full ones, then the tail."""
+        if self.num_full:
+            with T.serial(self.num_full) as index:
+                yield self.tile(index, self.tile_width)
+        if self.tail:
+            yield self.tile(self.num_full, self.tail)
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all tiles."""
+        row_bytes = self.num_full * padded(self.tile_width) + (padded(self.tail) if self.tail else 0)
+        return self.taps * self.channels * row_bytes
+
+
+def padded(width: int) -> int:
+    """Bytes of a weight row of that many output channels."""
+    return -(-width // ROW_PADDING) * ROW_PADDING

@@ -1,0 +1,98 @@
+"""The code and the stored weights of one layer of a native program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+
+from spikenm_compile.lowering.kernels.dense_rows import DenseRows, build_dense_rows
+from spikenm_compile.lowering.kernels.event_list import EventList
+from spikenm_compile.lowering.kernels.event_rows import EventRows, accumulator, build_event_rows
+from spikenm_compile.lowering.kernels.prepare import StoredWeight, build_prepare
+from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Layout, Rows
+from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
+from spikenm_compile.neurons import Neuron
+from spikenm_compile.ops import IntConv2d, largest_sum
+
+
+@dataclass(frozen=True)
+class LayerCode:
+    """A layer and the layouts around it."""
+
+    conv: IntConv2d
+    source: EventList | Bytes
+    out: Layout
+    neuron: Neuron | None
+    tile_width: int
+
+    @property
+    def geometry(self) -> Geometry:
+        """Kernel, stride, padding, dilation."""
+        kernel = (self.conv.weight.shape[2], self.conv.weight.shape[3])
+        return Geometry(kernel, self.conv.stride, self.conv.padding, self.conv.dilation)
+
+    @property
+    def rows(self) -> Rows:
+        """Weight rows of one group."""
+        outputs, channels = self.conv.weight.shape[0] // self.conv.groups, self.conv.weight.shape[1]
+        return Rows(outputs, self.geometry.taps, channels, self.tile_width)
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """What `build_layer` made; the last function is the layer's kernel."""
+
+    functions: list[tirx.PrimFunc]
+    params: tuple[Place, ...]
+    """Rows, scale, bias."""
+
+
+def build_layer(program: Program, code: LayerCode, name: str) -> LayerResult:
+    """Make the kernel of a layer, and add its weights and their preparation to the program."""
+    params = _weights(program, code, name)
+    assert isinstance(code.out, Bits | Floats)
+    if isinstance(code.source, EventList):
+        dtype = accumulator(largest_sum(code.conv.weight, code.conv.levels))
+        events = EventRows(code.source, code.geometry, code.rows, dtype, code.out, code.neuron)
+        return LayerResult(build_event_rows(name, events), params)
+    dense = DenseRows(code.source, code.geometry, code.rows, code.conv.groups, code.out, code.neuron)
+    return LayerResult(build_dense_rows(name, dense), params)
+
+
+def _weights(program: Program, code: LayerCode, name: str) -> tuple[Place, ...]:
+    conv, rows = code.conv, code.rows
+    num_outputs = conv.weight.shape[0]
+    places = (
+        program.allocate(Space.PARAMS, rows.num_bytes * conv.groups),
+        program.allocate(Space.PARAMS, 4 * num_outputs),
+        program.allocate(Space.PARAMS, 4 * num_outputs),
+    )
+    stored = StoredWeight(rows, conv.groups, conv.pattern, conv.linear_input is not None)
+    sizes = stored_bytes(conv)
+    values, metadata = (_stored(program, f"{conv.layer}.{part}", sizes[part]) for part in ("values", "metadata"))
+    function = f"{name}_prepare"
+    program.functions += build_prepare(function, stored)
+    program.prepare.append(Call(function, (values, metadata, places[0]), Steps.ONE))
+    for part, place in zip(("scale", "bias"), places[1:], strict=True):
+        source = _stored(program, f"{conv.layer}.{part}", 4 * num_outputs)
+        program.copies.append((source, place, num_outputs))
+    return places
+
+
+def stored_bytes(conv: IntConv2d) -> dict[str, int]:
+    """Size of each stored tensor of a layer; the metadata of a dense layer is empty."""
+    weight = conv.stored_weight()
+    if conv.pattern is None:
+        return {"values": weight.numel(), "metadata": 0}
+    kept = weight.numel() // conv.pattern.m * conv.pattern.n
+    return {"values": kept, "metadata": -(-kept * conv.pattern.index_bits // 8) + 1}
+
+
+def _stored(program: Program, tensor: str, num_bytes: int) -> Place:
+    place = program.allocate(Space.PACKED, num_bytes)
+    if num_bytes:
+        entry: dict[str, Any] = {"tensor": tensor, "offset": place.offset, "bytes": num_bytes}
+        program.packed.append(entry)
+    return place

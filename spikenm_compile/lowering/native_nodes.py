@@ -1,0 +1,225 @@
+"""What each kind of node becomes in a native program: kernel calls on the planner's buffers, one function per kind."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.fx import Node
+
+from spikenm_compile.errors import PassError
+from spikenm_compile.graph import LEVELS, Region, Role, module_of, placeholders, result
+from spikenm_compile.lowering.kernels.joins import build_accumulate, build_join, build_over_steps, build_with_scalar
+from spikenm_compile.lowering.kernels.neuron import build_neuron
+from spikenm_compile.lowering.kernels.pools import build_max_pool_bits, build_max_pool_floats
+from spikenm_compile.lowering.kernels.quantize import build_quantize
+from spikenm_compile.lowering.kernels.values import Operand, Operation
+from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Planes
+from spikenm_compile.lowering.native_layers import LayerCode, build_layer
+from spikenm_compile.lowering.planner import Planner, Value, pair, size_of, source_of
+from spikenm_compile.lowering.program import Place, Steps
+from spikenm_compile.ops import IntConv2d, IntConvNeuron, NeuronStep, QuantizeInput
+from spikenm_compile.passes.select_kernels import EVENT_ROWS
+
+OPERATIONS: dict[Any, Operation] = {
+    operator.add: "add",
+    operator.mul: "mul",
+    operator.truediv: "div",
+    torch.maximum: "maximum",
+}
+
+
+def plan_node(planner: Planner, node: Node) -> None:
+    """Plan one call of the lowered graph.
+
+    Raises:
+        PassError: no native kernel computes it, or it reads a state that the step updates in place.
+    """
+    for source in node.all_input_nodes:
+        if source in planner.next_state and planner.region is Region.STEP:
+            raise PassError(_reads_state(node, source))
+        if source in planner.values:
+            planner.settle(source)
+    module = module_of(planner.lowered, node)
+    if module is None:
+        _plan_function(planner, node)
+    elif type(module) in HANDLERS:
+        HANDLERS[type(module)](planner, node, module)
+    else:
+        raise PassError(
+            f"layer '{node.target}' ({type(module).__name__}) has no native kernel; convolution, linear, max pooling, "
+            f"batch norm behind a layer, spiking neurons, sums of two branches and readouts over time have one, so "
+            f"replace it or build for onnx"
+        )
+
+
+def _plan_function(planner: Planner, node: Node) -> None:
+    if node.target is operator.getitem:
+        return  # the neuron before it has placed both of its results
+    if node in planner.next_state:
+        _accumulate(planner, node)
+    elif any(a in placeholders(planner.lowered, Role.NUM_STEPS) for a in node.args):
+        _over_steps(planner, node)
+    elif all(isinstance(a, Node) for a in node.args):
+        _join(planner, node)
+    else:
+        _with_scalar(planner, node)
+
+
+def _quantize(planner: Planner, node: Node, module: QuantizeInput) -> None:
+    source = planner.values[source_of(node)]
+    layout = Bytes(*size_of(node), planner.halo(node), signed=module.levels.low < 0)
+    assert isinstance(source.layout, Planes)
+    planner.values[node] = out = planner.new(layout)
+    functions = build_quantize(planner.name("quantize"), source.layout, module.levels, layout)
+    planner.emit(functions, source.place, out.place)
+
+
+def _view(planner: Planner, node: Node, _module: nn.Module) -> None:
+    """Flatten and unflatten: the same bytes where one pixel is all there is, else by way of the user's order."""
+    source = planner.values[source_of(node)]
+    layout = source.layout
+    if not isinstance(layout, Planes) and (layout.height, layout.width) != (1, 1):
+        source = planner.as_layout(source, Planes(layout.height, layout.width, layout.channels))
+    viewed = type(source.layout)(*size_of(node), source.layout.halo)
+    planner.values[node] = Value(Operand(viewed, source.operand.is_static), source.place)
+
+
+def _conv(planner: Planner, node: Node, conv: IntConv2d) -> None:
+    planner.values[node] = out = planner.new(Floats(*size_of(node)))
+    _layer(planner, node, conv, out, None)
+
+
+def _conv_neuron(planner: Planner, node: Node, module: IntConvNeuron) -> None:
+    spikes, v = _place_neuron(planner, node)
+    # A fused kernel writes whole bytes of spikes: every group of output channels must start at one.
+    if module.conv.groups == 1 or module.conv.weight.shape[0] // module.conv.groups % 8 == 0:
+        _layer(planner, node, module.conv, spikes, module.neuron, v.place)
+        return
+    current = planner.new(Floats(*size_of(node)))
+    _layer(planner, node, module.conv, current, None)
+    _emit_neuron(planner, module.neuron, current, v, spikes)
+
+
+def _layer(
+    planner: Planner, node: Node, conv: IntConv2d, out: Value, neuron: NeuronStep | None, *potential: Place
+) -> None:
+    value = planner.values[source_of(node)]
+    if conv.kernel == EVENT_ROWS:
+        lists, *inputs = planner.event_list(value)
+        code = LayerCode(conv, lists, out.layout, neuron.neuron if neuron else None, planner.tile_width)
+    else:
+        value = planner.as_bytes(value, max(conv.padding))
+        assert isinstance(value.layout, Bytes)
+        inputs = [value.place]
+        code = LayerCode(conv, value.layout, out.layout, neuron.neuron if neuron else None, planner.tile_width)
+    layer = build_layer(planner.program, code, planner.name(conv.layer.replace(".", "_")))
+    planner.emit(layer.functions, *inputs, *layer.params, *potential, out.place)
+
+
+def _place_neuron(planner: Planner, node: Node) -> tuple[Value, Value]:
+    """Buffers of a neuron's spikes and potential; its getitem nodes get their values here."""
+    results = {user.args[1]: user for user in node.users}
+    state, potential = node.args[1], results.get(1)
+    assert isinstance(state, Node)
+    if len(state.users) != 1 or potential is None or planner.next_state.get(potential) is not state:
+        raise PassError(_reads_state(node, state))
+    spikes = results.get(0, node)
+    planner.values[spikes] = planner.new(Bits(*size_of(node), planner.halo(spikes)))
+    planner.values[potential] = planner.values[state]
+    return planner.values[spikes], planner.values[state]
+
+
+def _neuron(planner: Planner, node: Node, module: NeuronStep) -> None:
+    current = planner.as_floats(planner.values[source_of(node)])
+    spikes, v = _place_neuron(planner, node)
+    _emit_neuron(planner, module, current, v, spikes)
+
+
+def _emit_neuron(planner: Planner, module: NeuronStep, current: Value, v: Value, spikes: Value) -> None:
+    assert isinstance(spikes.layout, Bits)
+    name, width = planner.name("neuron"), planner.tile_width
+    functions = build_neuron(name, module.neuron, current.operand, spikes.layout, width)
+    planner.emit(functions, current.place, v.place, spikes.place)
+
+
+def _max_pool(planner: Planner, node: Node, pool: nn.MaxPool2d) -> None:
+    if pool.ceil_mode:
+        raise PassError(f"pool '{node.target}' uses ceil_mode, which no native kernel has; pad the input instead")
+    g = Geometry(pair(pool.kernel_size), pair(pool.stride), pair(pool.padding), pair(pool.dilation))
+    source = planner.values[source_of(node)]
+    if isinstance(source.layout, Bits):
+        bits = Bits(*size_of(node), planner.halo(node))
+        functions = build_max_pool_bits(planner.name("pool"), source.layout, g, bits)
+        out = planner.new(bits)
+    else:
+        source, floats = planner.as_floats(source), Floats(*size_of(node))
+        assert isinstance(source.layout, Floats)
+        functions = build_max_pool_floats(planner.name("pool"), source.layout, g, floats)
+        out = planner.new(floats)
+    planner.values[node] = out
+    planner.emit(functions, source.place, out.place)
+
+
+def _join(planner: Planner, node: Node) -> None:
+    a, b = (planner.values[s] for s in node.args if isinstance(s, Node))
+    is_count = node.meta.get(LEVELS) is not None
+    layout = Bytes(*size_of(node), planner.halo(node)) if is_count else Floats(*size_of(node))
+    planner.values[node] = out = planner.new(layout)
+    functions = build_join(planner.name("join"), OPERATIONS[node.target], a.operand, b.operand, layout)
+    planner.emit(functions, a.place, b.place, out.place)
+
+
+def _with_scalar(planner: Planner, node: Node) -> None:
+    first, second = node.args
+    is_left = isinstance(first, Node)
+    x, number = (first, second) if is_left else (second, first)
+    assert isinstance(x, Node)
+    assert isinstance(number, int | float)
+    source = planner.as_floats(planner.values[x])
+    planner.values[node] = out = planner.new(source.layout)
+    name, operation = planner.name("scalar"), OPERATIONS[node.target]
+    functions = build_with_scalar(name, operation, source.operand, float(number), out.layout, is_left=is_left)
+    planner.emit(functions, source.place, out.place)
+
+
+def _accumulate(planner: Planner, node: Node) -> None:
+    state = planner.next_state[node]
+    if len(state.users) != 1 or state not in node.args or node is result(planner.lowered):
+        raise PassError(_reads_state(node, state))
+    (x,) = (a for a in node.args if isinstance(a, Node) and a is not state)
+    total, value = planner.values[state], planner.values[x]
+    assert isinstance(total.layout, Floats)
+    functions = build_accumulate(planner.name("readout"), OPERATIONS[node.target], value.operand, total.layout)
+    planner.emit(functions, total.place, value.place)
+    planner.values[node] = total
+
+
+def _over_steps(planner: Planner, node: Node) -> None:
+    source = planner.as_floats(planner.values[source_of(node)])
+    assert isinstance(source.layout, Floats)
+    planner.values[node] = out = planner.new(source.layout)
+    functions = build_over_steps(planner.name("mean"), OPERATIONS[node.target], source.layout)
+    planner.emit(functions, source.place, out.place, steps=Steps.ALL)
+
+
+def _reads_state(node: Node, state: Node) -> str:
+    return (
+        f"'{node.name}' uses the state '{state.name}' inside of a step in another way than updating it; native code "
+        f"updates states in place, so read them out after the last step only"
+    )
+
+
+HANDLERS: dict[type[nn.Module], Callable[[Planner, Node, Any], None]] = {
+    QuantizeInput: _quantize,
+    IntConv2d: _conv,
+    IntConvNeuron: _conv_neuron,
+    NeuronStep: _neuron,
+    nn.MaxPool2d: _max_pool,
+    nn.Flatten: _view,
+    nn.Unflatten: _view,
+}
+"""Kind of module -> what plans it."""

@@ -1,0 +1,162 @@
+"""Buffers, values and calls of a native program while it is planned. What each node does with them: native_nodes.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import nn
+from torch.fx import GraphModule, Node
+from tvm import tirx
+
+from spikenm_compile.errors import PassError
+from spikenm_compile.graph import INIT, PER_STEP, SHAPE, Region, Role, module_of, next_states, placeholders, the_input
+from spikenm_compile.lowering.kernels.event_list import EventList, build_event_list
+from spikenm_compile.lowering.kernels.joins import build_last
+from spikenm_compile.lowering.kernels.values import Operand, build_convert
+from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Layout, Planes
+from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
+from spikenm_compile.ops import IntConv2d, IntConvNeuron
+
+
+@dataclass(frozen=True)
+class Value:
+    """Where a node's value lies, and how."""
+
+    operand: Operand
+    place: Place
+
+    @property
+    def layout(self) -> Layout:
+        """Its layout."""
+        return self.operand.layout
+
+
+class Planner:
+    """The program so far; `values` says where each node's value is."""
+
+    def __init__(self, lowered: GraphModule, tile_width: int, max_steps: int) -> None:
+        self.lowered = lowered
+        self.tile_width = tile_width
+        self.program = Program(max_steps)
+        self.region = Region.BEFORE
+        self.values: dict[Node, Value] = {}
+        self.next_state = {value: state for state, value in next_states(lowered).items()}
+        self._converted: dict[tuple[Place, Layout], Value] = {}
+        self._lists: dict[tuple[Place, Layout], tuple[EventList, Place, Place]] = {}
+        self._place_inputs()
+
+    def _place_inputs(self) -> None:
+        source = the_input(self.lowered)
+        self.values[source] = Value(Operand(Planes(*size_of(source)), not source.meta[PER_STEP]), Place(Space.INPUT))
+        for state in placeholders(self.lowered, Role.STATE):
+            floats = Floats(*size_of(state))
+            place = self.program.allocate(Space.STATE, floats.num_bytes(1))
+            self.values[state] = Value(Operand(floats, True), place)
+            shape = [floats.height, floats.width, floats.channels]
+            entry = {"name": state.name, "offset": place.offset, "shape": shape, "init": state.meta[INIT]}
+            self.program.states.append(entry)
+
+    def name(self, kind: str) -> str:
+        """A new kernel's name."""
+        return f"k{len(self.program.functions)}_{kind}"
+
+    def emit(self, functions: list[tirx.PrimFunc], *places: Place, steps: Steps | None = None) -> None:
+        """Call the last of `functions` in the current region."""
+        default = Steps.ALL if self.region is Region.STEP else Steps.ONE
+        self.program.functions += functions
+        call = Call(str(functions[-1].attrs["global_symbol"]), places, steps or default)
+        self.program.calls[self.region].append(call)
+
+    def new(self, layout: Layout, *, is_static: bool | None = None) -> Value:
+        """A buffer in the arena, by default for every step if this is the region of steps."""
+        once = self.region is not Region.STEP if is_static is None else is_static
+        place = self.program.allocate(Space.ARENA, layout.num_bytes(1 if once else self.program.max_steps))
+        return Value(Operand(layout, once), place)
+
+    def as_layout(self, value: Value, layout: Layout) -> Value:
+        """`value` in `layout`, converted once if it lies in another."""
+        if value.layout == layout:
+            return value
+        key = (value.place, layout)
+        if key not in self._converted:
+            converted = self.new(layout, is_static=value.operand.is_static)
+            steps = Steps.ONE if value.operand.is_static else Steps.ALL
+            functions = build_convert(self.name("convert"), value.operand, layout)
+            self.emit(functions, value.place, converted.place, steps=steps)
+            self._converted[key] = converted
+        return self._converted[key]
+
+    def as_floats(self, value: Value) -> Value:
+        """`value` as float32, channels innermost."""
+        return self.as_layout(value, Floats(value.layout.height, value.layout.width, value.layout.channels))
+
+    def as_bytes(self, value: Value, halo: int) -> Value:
+        """Whole numbers, one byte each, with at least that halo."""
+        layout = value.layout
+        if isinstance(layout, Bytes) and layout.halo >= halo:
+            return value
+        signed = isinstance(layout, Bytes) and layout.signed
+        return self.as_layout(value, Bytes(layout.height, layout.width, layout.channels, halo, signed))
+
+    def event_list(self, spikes: Value) -> tuple[EventList, Place, Place]:
+        """Events of a spike train, built once for all layers that read it: (layout, start, events)."""
+        assert isinstance(spikes.layout, Bits)
+        key = (spikes.place, spikes.layout)
+        if key not in self._lists:
+            lists, num_steps = EventList(spikes.layout), self.program.max_steps
+            start = self.program.allocate(Space.ARENA, lists.start_bytes(num_steps))
+            events = self.program.allocate(Space.ARENA, lists.event_bytes(num_steps))
+            self.emit(build_event_list(self.name("events"), lists), spikes.place, start, events)
+            self._lists[key] = (lists, start, events)
+        return self._lists[key]
+
+    def settle(self, node: Node) -> None:
+        """What is read after the steps is the value of the last: copied while the steps still know which it was."""
+        value = self.values[node]
+        if self.region is not Region.AFTER or value.operand.is_static:
+            return
+        layout = Floats(value.layout.height, value.layout.width, value.layout.channels)
+        last = self.new(layout)
+        self.region = Region.STEP
+        self.emit(build_last(self.name("last"), value.operand, layout), value.place, last.place)
+        self.region = Region.AFTER
+        self.values[node] = last
+
+    def halo(self, node: Node) -> int:
+        """Widest padding that a reader of the node's value asks for."""
+        widest = 0
+        for user in node.users:
+            module = module_of(self.lowered, user)
+            conv = module.conv if isinstance(module, IntConvNeuron) else module
+            if isinstance(conv, IntConv2d):
+                widest = max(widest, *conv.padding)
+            elif isinstance(module, nn.MaxPool2d):
+                widest = max(widest, *pair(module.padding))
+            elif isinstance(module, nn.Flatten | nn.Unflatten):
+                widest = max(widest, self.halo(user))
+        return widest
+
+
+def source_of(node: Node) -> Node:
+    """The first argument of a node."""
+    source = node.args[0]
+    assert isinstance(source, Node)
+    return source
+
+
+def size_of(node: Node) -> tuple[int, int, int]:
+    """Height, width and channels of a node's value [C] or [C, H, W]."""
+    shape: tuple[int, ...] = node.meta[SHAPE]
+    if len(shape) == 1:
+        return 1, 1, shape[0]
+    if len(shape) != 3:
+        raise PassError(
+            f"'{node.name}' has {len(shape)} dimensions {list(shape)}; native kernels take [C] and [C, H, W], "
+            f"so reshape it or build for onnx"
+        )
+    return shape[1], shape[2], shape[0]
+
+
+def pair(value: int | tuple[int, ...]) -> tuple[int, int]:
+    """(vertical, horizontal) of a PyTorch geometry argument."""
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
