@@ -1,0 +1,7 @@
+"""`python -m spikenm_compile`."""
+
+import sys
+
+from spikenm_compile.cli import main
+
+sys.exit(main())

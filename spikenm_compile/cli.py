@@ -1,0 +1,86 @@
+"""`python -m spikenm_compile demo | verify | inspect | doctor`. Building is `python -m spikenm_compile.build`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from spikenm_compile.console import run_command
+
+EPILOG = """To build an artifact: python -m spikenm_compile.build --help
+Exit codes: 0 fine, 1 an error that the message explains (or a verification that failed), 2 wrong arguments."""
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The arguments of every command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m spikenm_compile",
+        description="Spiking networks, N:M sparse: train, verify and inspect.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    demo = commands.add_parser("demo", help="train a small network dense and at 2:4, build it, prove it, time it")
+    demo.add_argument("--out", type=Path, default=Path("out/digits"), metavar="DIR", help="where everything goes")
+    demo.add_argument("--epochs", type=int, default=12, metavar="N", help="epochs of each training (default 12)")
+    demo.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the split, the weights and the masks (default 0)"
+    )
+    demo.add_argument("--pattern", default="2:4", metavar="N:M", help="sparsity pattern (default 2:4)")
+    check = commands.add_parser("verify", help="prove an artifact against its reference, bit for bit")
+    check.add_argument("artifact", type=Path, help="the directory that build wrote")
+    check.add_argument(
+        "model", nargs="?", metavar="MODEL.py:factory", help="also count spikes that differ from this float model"
+    )
+    check.add_argument("--weights", type=Path, metavar="F.safetensors", help="the model's state_dict")
+    check.add_argument("--digits", action="store_true", help="run scikit-learn's 1797 digits too, and report accuracy")
+    check.add_argument("--seed", type=int, default=0, metavar="N", help="of the fresh random inputs (default 0)")
+    show = commands.add_parser("inspect", help="show what was done to each layer, and why")
+    show.add_argument("artifact", type=Path, help="the directory that build wrote")
+    show.add_argument("--json", action="store_true", help="print the manifest")
+    commands.add_parser("doctor", help="show what this machine can build and run")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point; returns the exit code."""
+    options = make_parser().parse_args(arguments)
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {
+        "demo": _demo,
+        "verify": _verify,
+        "inspect": _inspect,
+        "doctor": _doctor,
+    }
+    return run_command(lambda: commands[options.command](options))
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from spikenm_compile.demo import run_demo
+
+    print(run_demo(options.out, epochs=options.epochs, seed=options.seed, pattern=options.pattern))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from spikenm_compile.proof import prove
+
+    proof = prove(options.artifact, options.model, options.weights, digits=options.digits, seed=options.seed)
+    print(proof.text)
+    return 0 if proof.passed else 1
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from spikenm_compile.artifact.directory import read_artifact
+    from spikenm_compile.report.layers import format_manifest
+
+    artifact = read_artifact(options.artifact)
+    print((artifact.path / "manifest.json").read_text() if options.json else format_manifest(artifact.manifest))
+    return 0
+
+
+def _doctor(_options: argparse.Namespace) -> int:
+    from spikenm_compile.doctor import examine
+
+    print(examine())
+    return 0

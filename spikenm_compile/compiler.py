@@ -1,0 +1,164 @@
+"""The compiler on one page: transform -> (the user trains) -> fold -> lower -> compile_model.
+
+transform      capture the model, give layers between spiking neurons a mask learner      (in place)
+fold           masks become exact zeros; the model is an ordinary one again                 (in place)
+lower          capture, lift to one time step, fold batch norm, quantise, choose kernels    (a new graph)
+compile_model  lower, build for a target, write the artifact
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from spikenm_compile.artifact.directory import Artifact
+from spikenm_compile.errors import PassError
+from spikenm_compile.frontend.capture import capture
+from spikenm_compile.frontend.lift import lift
+from spikenm_compile.graph import format_captured, format_graph
+from spikenm_compile.learning.attach import masked_layers
+from spikenm_compile.learning.choice import format_choices
+from spikenm_compile.learning.fold import fold_masks
+from spikenm_compile.learning.mask import MaskOptions
+from spikenm_compile.learning.schedule import Schedule
+from spikenm_compile.package import write_package
+from spikenm_compile.passes.base import run_pipeline
+from spikenm_compile.passes.insert_mask_learners import InsertMaskLearners
+from spikenm_compile.passes.pipelines import lowering
+from spikenm_compile.passes.quantize_inputs import choose_levels
+from spikenm_compile.pattern import Pattern
+from spikenm_compile.targets import get_target
+from spikenm_compile.targets.base import Emit, no_emit
+
+
+def transform(
+    model: nn.Module,
+    pattern: str | Pattern = "2:4",
+    *,
+    example_inputs: Tensor | tuple[Tensor, ...] | None = None,
+    total_steps: int | None = None,
+    layers: Mapping[str, Pattern | str | None] | None = None,
+    report: Callable[[str], None] | None = print,
+) -> nn.Module:
+    """Let the layers between spiking neurons learn, while the model trains, which weights to keep.
+
+    Args:
+        model: the spiking network; changed in place. Its parameters, keys, resets and training loop stay as they are.
+        pattern: N:M of the layers, for example "2:4".
+        example_inputs: one input; needed only where the model's Python code asks for a shape.
+        total_steps: optimiser steps that the training will take: the mask noise falls over them, and for the last 30 %
+            the masks stand still. Without it the noise stays and `fold` takes the masks as they are.
+        layers: layer name -> its own pattern, or None to leave it dense.
+        report: gets the table of what was chosen for each layer and why; None: nobody.
+
+    Returns:
+        The model itself.
+
+    Raises:
+        PatternError: the pattern cannot be read, or no layer can hold it.
+        CaptureError: the model cannot be captured.
+    """
+    captured = capture(model, example_inputs)
+    options = MaskOptions(schedule=Schedule(total_steps=total_steps))
+    insert = InsertMaskLearners(Pattern.parse(pattern), options, layers or {})
+    choices = insert.choose(captured)
+    insert.apply(captured)
+    if report is not None:
+        report(f"{format_choices(choices)}\n{options.schedule}")
+    return model
+
+
+def fold(model: nn.Module) -> nn.Module:
+    """Turn the masks into exact zeros, in place: at most N of every M weights stay, and the model is ordinary again.
+
+    Raises:
+        PatternError: the model has no masks.
+    """
+    return fold_masks(model)
+
+
+def lift_model(model: nn.Module, example_inputs: Tensor, *, emit: Emit = no_emit) -> GraphModule:
+    """One time step of `model` in float32, as a step graph (spikenm_compile.graph).
+
+    Raises:
+        CaptureError: the model cannot be captured or its steps cannot be told apart.
+        PassError: the model still has mask learners.
+    """
+    masked = next((name for name, _, _ in masked_layers(model)), None)
+    if masked is not None:
+        raise PassError(
+            f"layer '{masked}' still learns its mask; only folded models are lowered: call fold(model) first"
+        )
+    captured = capture(model, example_inputs)
+    emit("captured.txt", format_captured(captured))
+    step_graph = lift(captured, example_inputs)
+    emit("step-graph.txt", format_graph(step_graph))
+    return step_graph
+
+
+def lower(
+    model: nn.Module,
+    example_inputs: Tensor,
+    *,
+    pattern: str | Pattern = "2:4",
+    target: str = "native",
+    calibration: Tensor | None = None,
+    emit: Emit = no_emit,
+) -> GraphModule:
+    """The lowered graph: one time step in whole numbers, which every target computes bit for bit.
+
+    Args:
+        model: a folded, or any other, spiking network.
+        example_inputs: a batch of inputs: [B, ...], or [T, B, ...] where the input changes with time.
+        pattern: tried on layers that `fold` has not marked.
+        target: whose kernel families are chosen from.
+        calibration: inputs whose range the input quantiser covers; by default the example inputs.
+        emit: gets name and text of each level.
+
+    Raises:
+        CaptureError, PassError: see `lift_model`; a layer that has no integer form.
+    """
+    step_graph = lift_model(model, example_inputs, emit=emit)
+    levels = choose_levels(example_inputs if calibration is None else calibration)
+
+    def after(name: str, graph_module: GraphModule) -> None:
+        emit(f"{name}.txt", format_graph(graph_module))
+
+    return run_pipeline(lowering(levels, Pattern.parse(pattern), get_target(target).families), step_graph, after)
+
+
+def compile_model(
+    model: nn.Module,
+    example_inputs: Tensor,
+    out: str | Path,
+    *,
+    target: str = "native",
+    pattern: str | Pattern = "2:4",
+    calibration: Tensor | None = None,
+    name: str | None = None,
+    emit: Emit = no_emit,
+) -> Artifact:
+    """Build `model` for `target` and write the artifact to the directory `out`.
+
+    Args:
+        model: see `lower`.
+        example_inputs: see `lower`; its first samples become the artifact's test vectors.
+        out: the directory; an artifact that is there is replaced once the new one is complete.
+        target: a name of spikenm_compile.targets.
+        pattern: see `lower`.
+        calibration: see `lower`.
+        name: of the network, by default its class.
+        emit: gets name and text of each level.
+
+    Raises:
+        TargetError: the target is unknown.
+        ToolError: a tool that the target needs is missing.
+        ArtifactError: `out` is something else than an artifact.
+        CaptureError, PassError: see `lower`.
+    """
+    chosen, parsed, name = get_target(target), Pattern.parse(pattern), name or type(model).__name__
+    lowered = lower(model, example_inputs, pattern=parsed, target=target, calibration=calibration, emit=emit)
+    return write_package(lowered, chosen, Path(out), name=name, pattern=parsed, samples=example_inputs, emit=emit)

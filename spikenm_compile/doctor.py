@@ -1,0 +1,75 @@
+"""What this machine can build and run, and what is missing."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+
+from spikenm_compile.errors import SpikenmError
+from spikenm_compile.report.table import format_table
+from spikenm_compile.targets.cpu import detect
+from spikenm_compile.targets.linker import find_compiler
+from spikenm_compile.targets.toolchain import PINNED, installed, smoke_test
+
+PACKAGES = ("torch", "numpy", "onnx", "onnxruntime", "safetensors", "rich")
+OPTIONAL = {
+    "scikit-learn": "the demo's digits",
+    "onnxscript": "the demo's ONNX peer",
+    "spikingjelly": "SpikingJelly models",
+}
+TOOLS = {
+    "aarch64-linux-gnu-gcc": "linking for 64-bit ARM",
+    "qemu-aarch64": "running ARM code here",
+    "nvcc": "CUDA code",
+    "nvidia-smi": "an NVIDIA GPU",
+}
+"""Tools that targets to come will use; nothing needs them yet."""
+
+
+def examine() -> str:
+    """A table of everything looked at."""
+    rows: list[tuple[str, str, str]] = [("python", "ok", platform.python_version())]
+    rows += [_package(name, required=True) for name in PACKAGES]
+    rows += [_package(name, required=False) for name in OPTIONAL]
+    rows += [_tvm(), _compiler(), _cpu()]
+    rows += [
+        (tool, "ok" if shutil.which(tool) else "absent", f"{use} (no target uses it yet)")
+        for tool, use in TOOLS.items()
+    ]
+    return format_table(("what", "state", "detail"), rows)
+
+
+def _package(name: str, *, required: bool) -> tuple[str, str, str]:
+    version = installed(name)
+    if version is not None:
+        return name, "ok", version
+    return (name, "MISSING", f"run pip install {name}") if required else (name, "absent", f"only for {OPTIONAL[name]}")
+
+
+def _tvm() -> tuple[str, str, str]:
+    try:
+        smoke_test()
+    except SpikenmError as error:
+        return "apache-tvm", "BROKEN", str(error)
+    pair = ", ".join(f"{package} {installed(package)}" for package in PINNED)
+    return "apache-tvm", "ok", f"{pair}: smoke test passed"
+
+
+def _compiler() -> tuple[str, str, str]:
+    found = find_compiler()
+    return (
+        ("C compiler", "ok", found) if found else ("C compiler", "MISSING", "install gcc or clang to build native code")
+    )
+
+
+def _cpu() -> tuple[str, str, str]:
+    try:
+        cpu = detect()
+    except SpikenmError as error:
+        return "CPU", "unsupported", str(error)
+    return (
+        "CPU",
+        "ok",
+        f"{cpu.name}: {cpu.vector_bits}-bit vectors, {cpu.num_vector_registers} registers ({sys.platform})",
+    )

@@ -1,0 +1,1 @@
+"""What the tool says to people: tables."""

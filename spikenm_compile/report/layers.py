@@ -1,0 +1,46 @@
+"""The per-layer table of an artifact: what was done to each layer, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from spikenm_compile.artifact.manifest import LayerReport, Manifest
+from spikenm_compile.report.table import format_table
+
+
+def format_layers(layers: Sequence[LayerReport]) -> str:
+    """One row per layer with weights, and their sums."""
+    header = ("layer", "kind", "weight", "pattern", "non-zeros", "packed B", "float32 B", "kernel", "why")
+    rows = [
+        (
+            layer.name,
+            layer.kind,
+            "×".join(map(str, layer.shape)),
+            layer.pattern or "dense",
+            layer.nonzeros,
+            layer.bytes_packed,
+            layer.bytes_dense,
+            layer.kernel,
+            layer.why,
+        )
+        for layer in layers
+    ]
+    packed, dense = sum(layer.bytes_packed for layer in layers), sum(layer.bytes_dense for layer in layers)
+    sparse = sum(layer.pattern is not None for layer in layers)
+    total = f"{sparse} of {len(layers)} layers sparse; {packed} bytes packed, {dense / packed:.1f}× below float32"
+    return f"{format_table(header, rows)}\n{total}"
+
+
+def format_manifest(manifest: Manifest) -> str:
+    """What `inspect` prints."""
+    size, out = list(manifest.input.shape), list(manifest.output.shape)
+    time = "another input at each step" if manifest.input.per_step else "the same input at each step"
+    lines = [
+        f"{manifest.name}: {size} -> {out}, T={manifest.num_steps}, {time}, input as {manifest.input.levels}",
+        f"target {manifest.target}, pattern {manifest.pattern or 'none'}, built by {manifest.producer}",
+        "",
+        format_layers(manifest.layers),
+        "",
+        f"files: {', '.join(sorted(manifest.files))}",
+    ]
+    return "\n".join(lines)

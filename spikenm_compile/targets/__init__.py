@@ -1,0 +1,38 @@
+"""Facts about machines, and how to build for each. The table is light: a target's own imports come when it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from spikenm_compile.errors import TargetError
+
+if TYPE_CHECKING:
+    from spikenm_compile.targets.base import Target
+
+
+def _native() -> Target:
+    from spikenm_compile.targets.native import Native
+
+    return Native()
+
+
+def _onnx() -> Target:
+    from spikenm_compile.targets.onnx import Onnx
+
+    return Onnx()
+
+
+TARGETS: dict[str, Callable[[], Target]] = {"native": _native, "onnx": _onnx}
+"""Name -> how to get the target."""
+
+
+def get_target(name: str) -> Target:
+    """The target of that name.
+
+    Raises:
+        TargetError: there is none.
+    """
+    if name not in TARGETS:
+        raise TargetError(f"target '{name}' is unknown; known are {', '.join(TARGETS)}; choose one with --target")
+    return TARGETS[name]()

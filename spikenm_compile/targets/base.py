@@ -1,0 +1,41 @@
+"""What a target is: facts, and a build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch.fx import GraphModule
+
+Emit = Callable[[str, str], None]
+"""Called with the name and the text of what a level of the compiler made."""
+
+
+def no_emit(_name: str, _text: str) -> None:
+    """Nobody wants to read along."""
+
+
+class Target(Protocol):
+    """Something that an artifact can be built for."""
+
+    @property
+    def name(self) -> str:
+        """The name on the command line."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """One line for `--help` and `doctor`."""
+        ...
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """Kernel families it has (passes.select_kernels), best first."""
+        ...
+
+    def build(
+        self, lowered: GraphModule, directory: Path, *, name: str, num_steps: int, emit: Emit = no_emit
+    ) -> dict[str, Any]:
+        """Write the target's code into `directory` and return the manifest's `code` section."""
+        ...
