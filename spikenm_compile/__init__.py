@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from spikenm_compile.compiler import compile_model, fold, lower, transform
     from spikenm_compile.learning import param_groups
     from spikenm_compile.runtime import load
-    from spikenm_compile.verify import verify
+    from spikenm_compile.verification import verify
 
 __all__ = [
     "Pattern",
@@ -41,7 +41,7 @@ _HOME = {
     "lower": "spikenm_compile.compiler",
     "param_groups": "spikenm_compile.learning",
     "transform": "spikenm_compile.compiler",
-    "verify": "spikenm_compile.verify",
+    "verify": "spikenm_compile.verification",
 }
 
 

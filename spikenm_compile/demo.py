@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,18 +18,23 @@ import torch
 from torch import Tensor, nn
 
 from spikenm_compile.artifact.directory import Artifact
+from spikenm_compile.artifact.manifest import MANIFEST_NAME
+from spikenm_compile.build import NUM_LEVELS
 from spikenm_compile.compiler import compile_model, fold, lift_model, transform
 from spikenm_compile.console import progress
-from spikenm_compile.errors import PassError, ToolError
+from spikenm_compile.errors import InputError, PassError, ToolError
 from spikenm_compile.package import read_lowered
+from spikenm_compile.pattern import Pattern
 from spikenm_compile.report.layers import format_layers
 from spikenm_compile.report.table import format_table
 from spikenm_compile.runtime import load
+from spikenm_compile.targets.linker import find_compiler
 from spikenm_compile.timing import Latency, measure
 from spikenm_compile.training.digits import ImageData, digits_net, load_digits
 from spikenm_compile.training.loop import accuracy, reset_neurons, total_steps, train
-from spikenm_compile.verify import compare_with_float, format_checks, format_flips, verify
+from spikenm_compile.verification import compare_with_float, format_checks, format_flips, verify
 
+TARGETS = ("native", "onnx")
 ROUNDS = 100
 NUM_EXAMPLES = 256
 
@@ -64,12 +70,14 @@ def run_demo(out: Path, *, epochs: int, seed: int, pattern: str) -> str:
     """Everything; prints as it goes and returns the closing table.
 
     Raises:
+        PatternError, ToolError, ArtifactError, InputError: something is wrong with the arguments or missing here.
         PassError: an artifact is not equal to its lowered graph.
     """
+    _check_before_training(out, pattern, epochs)
     torch.set_num_threads(1)  # one image at a time: threads cost more than they give, for every contender
     data = load_digits(seed)
     dense, sparse = train_pair(data, pattern, epochs=epochs, seed=seed)
-    artifacts = [_build(sparse.model, data, out / target, target, pattern) for target in ("native", "onnx")]
+    artifacts = [_build(sparse.model, data, out / target, target, pattern) for target in TARGETS]
     images = torch.cat([data.train_images, data.test_images])
     for artifact in artifacts:
         _prove(artifact, images)
@@ -82,8 +90,28 @@ def run_demo(out: Path, *, epochs: int, seed: int, pattern: str) -> str:
     return _closing_table(dense, sparse, artifacts, data, latencies, pattern)
 
 
+def _check_before_training(out: Path, pattern: str, epochs: int) -> None:
+    """Find what would stop the demo at its end while it costs nothing yet."""
+    Pattern.parse(pattern)
+    if epochs < 1:
+        raise InputError(f"{epochs} epochs train nothing; give --epochs 1 or more")
+    if find_compiler() is None:
+        raise ToolError("no C compiler is found, and the demo builds native code; install gcc or clang, or set CC")
+    _check_exporter()
+    if out.exists() and not out.is_dir():
+        raise InputError(f"'{out}' is a file, and the demo writes into a directory; give another --out")
+    for place in (out / target for target in TARGETS):
+        if place.exists() and not (place / MANIFEST_NAME).is_file():
+            raise InputError(f"'{place}' is not an artifact, and only artifacts are replaced; give another --out")
+
+
+def _check_exporter() -> None:
+    if find_spec("onnxscript") is None:
+        raise ToolError("onnxscript is not installed; the comparison needs it: pip install 'spikenm-compile[demo]'")
+
+
 def _build(model: nn.Module, data: ImageData, out: Path, target: str, pattern: str) -> Artifact:
-    with progress(f"build {target}", 13) as advance:
+    with progress(f"build {target}", NUM_LEVELS) as advance:
         emit: Callable[[str, str], None] = lambda name, _text: advance(Path(name).stem)  # noqa: E731
         examples = data.train_images[:NUM_EXAMPLES]
         return compile_model(model, examples, out, target=target, pattern=pattern, name="digits-demo", emit=emit)
@@ -125,13 +153,9 @@ def onnx_peer(model: nn.Module, x: Tensor) -> tuple[Any, str]:
     Raises:
         ToolError: the exporter's package is missing.
     """
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise ToolError(
-            f"{error.name} is not installed; the comparison needs it: pip install 'spikenm-compile[demo]'"
-        ) from error
+    _check_exporter()
+    import onnxruntime
+
     reset_neurons(model)
     with (
         TemporaryDirectory() as scratch,

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.fx import GraphModule
 
 from spikenm_compile.artifact.directory import read_artifact
+from spikenm_compile.artifact.manifest import Manifest
 from spikenm_compile.compiler import lift_model
 from spikenm_compile.errors import InputError
-from spikenm_compile.network import Network, load_network
+from spikenm_compile.graph import SHAPE, spike_nodes, the_input
+from spikenm_compile.network import CARRIED_NAME, Network, load_network
 from spikenm_compile.package import read_lowered
 from spikenm_compile.report.table import format_table
 from spikenm_compile.runtime import load
 from spikenm_compile.training.digits import all_digits
 from spikenm_compile.training.loop import accuracy
-from spikenm_compile.verify import compare_with_float, format_checks, format_flips, reference, verify
+from spikenm_compile.verification import compare_with_float, format_checks, format_flips, reference, verify
+
+DIGITS = (1, 8, 8), (10,)
+"""Shapes of a digit and of its class logits."""
 
 
 @dataclass(frozen=True)
@@ -38,30 +45,56 @@ def prove(path: Path, source: str | None, weights: Path | None, *, digits: bool,
         weights: the model's state_dict.
         digits: run all of scikit-learn's digits, and report accuracy on them.
         seed: of the fresh inputs.
+
+    Raises:
+        ArtifactError, TargetError, ToolError: the artifact is altered, or cannot be run here.
+        InputError: the float model is not the one that the artifact was built from, or the digits do not fit it.
     """
     artifact = read_artifact(path)
     manifest = artifact.manifest
+    if digits:
+        _check_takes_digits(path, manifest)
     images, labels = all_digits() if digits else (None, None)
-    if images is not None and tuple(images.shape[1:]) != manifest.input.shape:
-        raise InputError(
-            f"digits are {list(images.shape[1:])} but '{path}' takes {list(manifest.input.shape)}; leave out --digits"
-        )
     checks = verify(path, None if images is None else {f"{len(images)} digits": images}, seed=seed)
     parts = [format_checks(checks)]
     network = _float_network(source, weights, manifest.name, manifest.pattern or "2:4")
     if network is not None:
         x = network.example_inputs if images is None else images
-        flips = compare_with_float(read_lowered(artifact), lift_model(network.model, x[:1]), x, manifest.num_steps)
+        lowered, step_graph = read_lowered(artifact), lift_model(network.model, network.example_inputs)
+        _check_same_network(path, network, step_graph, lowered)
+        flips = compare_with_float(lowered, step_graph, x, manifest.num_steps)
         parts += ["", "spikes that differ from the float model, layer by layer:", format_flips(flips)]
     if images is not None and labels is not None:
         parts += ["", _accuracies(path, network, images, labels)]
     return Proof(all(check.passed for check in checks), "\n".join(parts))
 
 
+def _check_takes_digits(path: Path, manifest: Manifest) -> None:
+    found = manifest.input.shape, manifest.output.shape
+    if found != DIGITS or manifest.input.per_step or manifest.output.per_step:
+        takes, wanted = (f"{list(shapes[0])} -> {list(shapes[1])}" for shapes in (found, DIGITS))
+        raise InputError(f"'{path}' is {takes}, but the digits need {wanted} for the whole run; leave out --digits")
+
+
 def _float_network(source: str | None, weights: Path | None, name: str, pattern: str) -> Network | None:
-    if source is None and name != "digits":
+    if source is None and weights is None and name != CARRIED_NAME:
         return None
     return load_network(source, weights, pattern)
+
+
+def _check_same_network(path: Path, network: Network, step_graph: GraphModule, lowered: GraphModule) -> None:
+    """The same input, and the same spiking layers of the same sizes."""
+    if _sizes(step_graph) != _sizes(lowered):
+        raise InputError(
+            f"'{path}' was not built from {network.name}: their inputs or spiking layers differ; "
+            "give the model that it was built from"
+        )
+
+
+def _sizes(graph_module: GraphModule) -> dict[str, int]:
+    """Values of one sample of one step, by spiking layer; the input's under an empty name."""
+    nodes = {"": the_input(graph_module), **spike_nodes(graph_module)}
+    return {name: math.prod(node.meta[SHAPE]) for name, node in nodes.items()}
 
 
 def _accuracies(path: Path, network: Network | None, images: Tensor, labels: Tensor) -> str:

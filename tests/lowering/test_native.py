@@ -22,7 +22,7 @@ from spikenm_compile.passes.quantize_inputs import choose_levels
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.cpu import CPUS, X86_64_V2, X86_64_V3, Cpu, cpu_flags, detect
 from spikenm_compile.targets.native import Native
-from spikenm_compile.verify import verify
+from spikenm_compile.verification import verify
 
 
 def lower_graph(graph: GraphModule, x: Tensor, pattern: str = "2:4", num_steps: int = 4, seed: int = 0) -> GraphModule:
@@ -125,6 +125,12 @@ def pool_between(b: StepGraphBuilder, s: Node) -> Node:
     return b.neuron("lif3", b.layer("conv2", nn.Conv2d(12, 20, 5, padding=2), pooled))
 
 
+def average_pools(b: StepGraphBuilder, s: Node) -> Node:
+    pooled = b.layer("pool", nn.AvgPool2d(3, 2, 1), s)
+    s = b.neuron("lif2", b.layer("conv2", nn.Conv2d(12, 20, 3, padding=1), pooled))
+    return b.layer("last_pool", nn.AdaptiveAvgPool2d(1), b.layer("pool2", nn.AvgPool2d(2), s))
+
+
 def grouped_and_dilated(b: StepGraphBuilder, s: Node) -> Node:
     s = b.neuron("lif2", b.layer("depthwise", nn.Conv2d(12, 12, 3, padding=1, groups=12), s))
     s = b.neuron("lif3", b.layer("grouped", nn.Conv2d(12, 20, 3, padding=1, groups=4), s))
@@ -141,6 +147,7 @@ SHAPES = (
     residual_of_current_and_spikes,
     pool_of_currents,
     pool_between,
+    average_pools,
     grouped_and_dilated,
     neuron_behind_neuron,
 )
@@ -221,9 +228,18 @@ def test_not_a_number_and_infinities_in_the_input(tmp_path: Path) -> None:
 def test_a_layer_without_native_kernel_is_named() -> None:
     b = StepGraphBuilder((3, 8, 8))
     s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(3, 8, 3, padding=1), b.x))
+    n = b.layer("gelu", nn.GELU(), s)
+    graph = lower_graph(b.output(b.neuron("lif2", n)), torch.randn(4, 3, 8, 8))
+    with pytest.raises(PassError, match=r"layer 'gelu' \(GELU\) has no native kernel"):
+        Native().build(graph, Path(), name="x", num_steps=4)
+
+
+def test_an_average_pool_in_front_of_a_neuron_is_refused() -> None:
+    b = StepGraphBuilder((3, 8, 8))
+    s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(3, 8, 3, padding=1), b.x))
     n = b.layer("pool", nn.AvgPool2d(2), s)
     graph = lower_graph(b.output(b.neuron("lif2", n)), torch.randn(4, 3, 8, 8))
-    with pytest.raises(PassError, match=r"layer 'pool' \(AvgPool2d\) has no native kernel"):
+    with pytest.raises(PassError, match=r"layer 'pool' \(AvgPool2d\) averages real values"):
         Native().build(graph, Path(), name="x", num_steps=4)
 
 
