@@ -14,7 +14,7 @@ from spikenm_compile.errors import PassError
 from spikenm_compile.graph import LEVELS, Region, Role, module_of, placeholders, result
 from spikenm_compile.lowering.kernels.joins import build_accumulate, build_join, build_over_steps, build_with_scalar
 from spikenm_compile.lowering.kernels.neuron import build_neuron
-from spikenm_compile.lowering.kernels.pools import build_max_pool_bits, build_max_pool_floats
+from spikenm_compile.lowering.kernels.pools import build_max_pool_bits, build_max_pool_floats, build_sum_pool
 from spikenm_compile.lowering.kernels.quantize import build_quantize
 from spikenm_compile.lowering.kernels.values import Operand, Operation
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Planes
@@ -50,7 +50,7 @@ def plan_node(planner: Planner, node: Node) -> None:
         HANDLERS[type(module)](planner, node, module)
     else:
         raise PassError(
-            f"layer '{node.target}' ({type(module).__name__}) has no native kernel; convolution, linear, max pooling, "
+            f"layer '{node.target}' ({type(module).__name__}) has no native kernel; convolution, linear, pooling, "
             f"batch norm behind a layer, spiking neurons, sums of two branches and readouts over time have one, so "
             f"replace it or build for onnx"
         )
@@ -164,6 +164,19 @@ def _max_pool(planner: Planner, node: Node, pool: nn.MaxPool2d) -> None:
     planner.emit(functions, source.place, out.place)
 
 
+def _sum_pool(planner: Planner, node: Node, pool: nn.AvgPool2d) -> None:
+    source, levels = planner.values[source_of(node)], node.meta.get(LEVELS)
+    if pool.divisor_override != 1 or levels is None or not isinstance(source.layout, Bits | Bytes):
+        raise PassError(
+            f"layer '{node.target}' (AvgPool2d) averages real values, too many of them, or is not read by layers alone; "
+            f"native average pools take spikes and counts and feed convolution and linear layers, so use max pooling"
+        )
+    g = Geometry(pair(pool.kernel_size), pair(pool.stride), pair(pool.padding))
+    layout = Bytes(*size_of(node), planner.halo(node))
+    planner.values[node] = out = planner.new(layout)
+    planner.emit(build_sum_pool(planner.name("pool"), source.layout, g, layout), source.place, out.place)
+
+
 def _join(planner: Planner, node: Node) -> None:
     a, b = (planner.values[s] for s in node.args if isinstance(s, Node))
     is_count = node.meta.get(LEVELS) is not None
@@ -219,6 +232,7 @@ HANDLERS: dict[type[nn.Module], Callable[[Planner, Node, Any], None]] = {
     IntConvNeuron: _conv_neuron,
     NeuronStep: _neuron,
     nn.MaxPool2d: _max_pool,
+    nn.AvgPool2d: _sum_pool,
     nn.Flatten: _view,
     nn.Unflatten: _view,
 }

@@ -42,7 +42,7 @@ class AnnotateLevels(Pass):
         changed = False
         for node in graph_module.graph.nodes:
             _check_scales(graph_module, node)
-            levels = _levels_of(graph_module, node)
+            levels = levels_of(graph_module, node)
             if levels is not None and node.meta.get(LEVELS) != levels:
                 node.meta[LEVELS] = levels
                 changed = True
@@ -61,7 +61,8 @@ def _check_scales(graph_module: GraphModule, node: Node) -> None:
         )
 
 
-def _levels_of(graph_module: GraphModule, node: Node) -> Levels | None:
+def levels_of(graph_module: GraphModule, node: Node) -> Levels | None:
+    """Levels of a node's value, from those of its inputs; None: real, or not known here."""
     module = module_of(graph_module, node)
     if isinstance(module, QuantizeInput):
         return module.levels

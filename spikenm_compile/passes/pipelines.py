@@ -5,6 +5,7 @@ from __future__ import annotations
 from spikenm_compile.ops import Levels
 from spikenm_compile.passes.annotate_levels import AnnotateLevels
 from spikenm_compile.passes.base import Pass
+from spikenm_compile.passes.convert_avg_pool_to_sum import ConvertAvgPoolToSum
 from spikenm_compile.passes.convert_linear_to_conv import ConvertLinearToConv
 from spikenm_compile.passes.fold_batchnorm import FoldBatchNorm
 from spikenm_compile.passes.fuse_neuron import FuseNeuron
@@ -33,6 +34,7 @@ def lowering(levels: Levels, pattern: Pattern, families: tuple[str, ...]) -> tup
         # whole numbers
         QuantizeInputs(levels),
         AnnotateLevels(),
+        ConvertAvgPoolToSum(),
         QuantizeWeights(),
         # how a target stores and computes them
         PackNMWeights(pattern),

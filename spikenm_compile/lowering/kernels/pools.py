@@ -1,12 +1,12 @@
-"""Max pooling of spikes and of currents."""
+"""Max pooling of spikes and of currents, sum pooling of whole numbers."""
 
 from __future__ import annotations
 
 from tvm import tirx
 
 from spikenm_compile.lowering import tir
-from spikenm_compile.lowering.kernels.values import loop
-from spikenm_compile.lowering.layout import Bits, Floats, Geometry
+from spikenm_compile.lowering.kernels.values import loop, read
+from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry
 from spikenm_compile.lowering.tir import Expr, T
 
 
@@ -22,6 +22,21 @@ def build_max_pool_bits(name: str, spikes: Bits, g: Geometry, out: Bits) -> list
                 source = spikes.at(t, _input(row, ky, g, 0), _input(column, kx, g, 1)) + i
                 tir.store(word, 0, word[0] | words[source])
             tir.store(pooled, out.at(t, row, column) + i, word[0])
+    return functions
+
+
+def build_sum_pool(name: str, x: Bits | Bytes, g: Geometry, out: Bytes) -> list[tirx.PrimFunc]:
+    """Kernel `(x, out, num_steps)`: sum of the whole numbers inside the image."""
+    functions = list[tirx.PrimFunc]()
+    params = [tir.Param("x", x.dtype), tir.Param("out", out.dtype)]
+    with tir.kernel(name, params, functions) as ((values, pooled), num_steps):
+        with loop(out, num_steps) as (t, row, column, c):
+            total = tir.variable("int32", T.int32(0))
+            with T.serial(g.kernel[0]) as ky, T.serial(g.kernel[1]) as kx:
+                y, x_ = _input(row, ky, g, 0), _input(column, kx, g, 1)
+                with T.If(tirx.all(y >= 0, y < x.height, x_ >= 0, x_ < x.width)), T.Then():
+                    tir.store(total, 0, total[0] + read(x, values, t, y, x_, c, "int32"))
+            tir.store(pooled, out.element(t, row, column, c), T.cast(total[0], out.dtype))
     return functions
 
 
