@@ -9,7 +9,7 @@ from tvm import tirx
 
 from spikenm_compile.lowering.kernels.dense_rows import DenseRows, build_dense_rows
 from spikenm_compile.lowering.kernels.event_list import EventList
-from spikenm_compile.lowering.kernels.event_rows import EventRows, accumulator, build_event_rows
+from spikenm_compile.lowering.kernels.event_rows import EventRows, build_event_rows
 from spikenm_compile.lowering.kernels.prepare import StoredWeight, build_prepare
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Layout, Rows
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
@@ -54,8 +54,8 @@ def build_layer(program: Program, code: LayerCode, name: str) -> LayerResult:
     params = _weights(program, code, name)
     assert isinstance(code.out, Bits | Floats)
     if isinstance(code.source, EventList):
-        dtype = accumulator(largest_sum(code.conv.weight, code.conv.levels))
-        events = EventRows(code.source, code.geometry, code.rows, dtype, code.out, code.neuron)
+        never_overflows = largest_sum(code.conv.weight, code.conv.levels) < 2**15
+        events = EventRows(code.source, code.geometry, code.rows, never_overflows, code.out, code.neuron)
         return LayerResult(build_event_rows(name, events), params)
     dense = DenseRows(code.source, code.geometry, code.rows, code.conv.groups, code.out, code.neuron)
     return LayerResult(build_dense_rows(name, dense), params)

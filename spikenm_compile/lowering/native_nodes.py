@@ -168,8 +168,8 @@ def _sum_pool(planner: Planner, node: Node, pool: nn.AvgPool2d) -> None:
     source, levels = planner.values[source_of(node)], node.meta.get(LEVELS)
     if pool.divisor_override != 1 or levels is None or not isinstance(source.layout, Bits | Bytes):
         raise PassError(
-            f"layer '{node.target}' (AvgPool2d) averages real values, too many of them, or is not read by layers alone; "
-            f"native average pools take spikes and counts and feed convolution and linear layers, so use max pooling"
+            f"layer '{node.target}' (AvgPool2d) averages real values, too many values, or is not read by layers alone; "
+            f"native average pools take spikes and counts and feed layers with weights; use max pooling"
         )
     g = Geometry(pair(pool.kernel_size), pair(pool.stride), pair(pool.padding))
     layout = Bytes(*size_of(node), planner.halo(node))

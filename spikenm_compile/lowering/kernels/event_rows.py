@@ -7,8 +7,8 @@
         current, neuron, bits               (or: current to memory)
 
 Time is proportional to the number of spikes. A zero weight costs as much as any other: N:M saves bytes here, not time.
-A linear layer is the case of a kernel as large as its input. The sums are int16 where the weights prove that no input
-can overflow them (`accumulator`), which halves the registers.
+A linear layer is the case of a kernel as large as its input. The sums are int16, which takes half the registers and
+instructions of int32; where the weights do not prove that every sum fits, they are moved to int32 in time.
 """
 
 from __future__ import annotations
@@ -32,17 +32,16 @@ class EventRows:
     lists: EventList
     geometry: Geometry
     rows: Rows
-    accumulator: str
-    """int16 or int32."""
+    never_overflows: bool
+    """Whether the weights prove that every sum fits int16."""
     out: Bits | Floats
     """Spikes, or the current."""
     neuron: Neuron | None
     """Fused neuron; None where `out` is the current."""
 
 
-def accumulator(largest_sum: int) -> str:
-    """Narrowest type that no sum of at most this magnitude overflows."""
-    return "int16" if largest_sum < 2**15 else "int32"
+SAFE_EVENTS = 2**15 // 127 - 1
+"""Rows of weights -127..127 that no int16 sum overflows on."""
 
 
 def build_event_rows(name: str, layer: EventRows) -> list[tirx.PrimFunc]:
@@ -72,15 +71,62 @@ def _sum_events(
         layer.geometry.stride,
         layer.geometry.padding,
     )
-    lists, channels, at = layer.lists, layer.lists.spikes.channels, tir.lanes(0, tile.row)
+    lists, channels = layer.lists, layer.lists.spikes.channels
     halo = lists.spikes.halo
-    total = tir.local(tile.row, layer.accumulator)
-    tir.store(total, at, tir.constant(layer.accumulator, tile.row, 0))
     column = x * stride_x + (halo - pad_x)
+    sums = _Sums(tile, layer.never_overflows, events, rows)
     with T.serial(kh) as ky:
         row = (t * lists.rows + y * stride_y + ky + (halo - pad_y)) * (lists.columns + 1) + column
-        first_channel = ky * (kw * channels) - column * channels
-        with T.serial(start[row], start[row + kw]) as i:
-            weight = tile.offset + (first_channel + T.cast(events[i], "int32")) * tile.row
-            tir.store(total, at, total[at] + tir.cast(layer.accumulator, tile.row, rows[tir.lanes(weight, tile.row)]))
-    return total
+        sums.add_run(start[row], start[row + kw], ky * (kw * channels) - column * channels)
+    return sums.total()
+
+
+class _Sums:
+    """Sums of weight rows in int16, moved to int32 before they can overflow."""
+
+    def __init__(self, tile: Tile, never_overflows: bool, events: Buffer, rows: Buffer) -> None:
+        self.tile, self.events, self.rows = tile, events, rows
+        self.at = tir.lanes(0, tile.row)
+        self.narrow = tir.local(tile.row, "int16")
+        self._clear(self.narrow, "int16")
+        self.wide = None if never_overflows else tir.local(tile.row, "int32")
+        if self.wide is not None:
+            self._clear(self.wide, "int32")
+            self.left = tir.variable("int32", T.int32(SAFE_EVENTS))
+
+    def _clear(self, buffer: Buffer, dtype: str) -> None:
+        tir.store(buffer, self.at, tir.constant(dtype, self.tile.row, 0))
+
+    def add_run(self, first: Expr, stop: Expr, channel: Expr) -> None:
+        """Add the rows `channel` + event for the events first .. stop."""
+        if self.wide is None:
+            self._add(first, stop, channel)
+            return
+        done = tir.variable("int32", first)
+        with T.While(done[0] < stop):
+            until = tir.variable("int32", T.min(stop, done[0] + self.left[0]))
+            self._add(done[0], until[0], channel)
+            tir.store(self.left, 0, self.left[0] - (until[0] - done[0]))
+            tir.store(done, 0, until[0])
+            with T.If(self.left[0] == 0), T.Then():
+                self._flush()
+
+    def _add(self, first: Expr, stop: Expr, channel: Expr) -> None:
+        row = self.tile.row
+        with T.serial(first, stop) as i:
+            weight = self.tile.offset + (channel + T.cast(self.events[i], "int32")) * row
+            value = tir.cast("int16", row, self.rows[tir.lanes(weight, row)])
+            tir.store(self.narrow, self.at, self.narrow[self.at] + value)
+
+    def _flush(self) -> None:
+        assert self.wide is not None
+        tir.store(self.wide, self.at, self.wide[self.at] + tir.cast("int32", self.tile.row, self.narrow[self.at]))
+        self._clear(self.narrow, "int16")
+        tir.store(self.left, 0, T.int32(SAFE_EVENTS))
+
+    def total(self) -> Buffer:
+        """All that was added."""
+        if self.wide is None:
+            return self.narrow
+        self._flush()
+        return self.wide
