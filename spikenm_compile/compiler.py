@@ -9,6 +9,7 @@ compile_model  lower, build for a target, write the artifact
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -23,7 +24,6 @@ from spikenm_compile.learning.attach import masked_layers
 from spikenm_compile.learning.choice import format_choices
 from spikenm_compile.learning.fold import fold_masks
 from spikenm_compile.learning.mask import MaskOptions
-from spikenm_compile.learning.schedule import Schedule
 from spikenm_compile.package import write_package
 from spikenm_compile.passes.base import run_pipeline
 from spikenm_compile.passes.insert_mask_learners import InsertMaskLearners
@@ -41,6 +41,7 @@ def transform(
     example_inputs: Tensor | tuple[Tensor, ...] | None = None,
     total_steps: int | None = None,
     layers: Mapping[str, Pattern | str | None] | None = None,
+    options: MaskOptions | None = None,
     report: Callable[[str], None] | None = print,
 ) -> nn.Module:
     """Let the layers between spiking neurons learn, while the model trains, which weights to keep.
@@ -52,6 +53,7 @@ def transform(
         total_steps: optimiser steps that the training will take: the mask noise falls over them, and for the last 30 %
             the masks stand still. Without it the noise stays and `fold` takes the masks as they are.
         layers: layer name -> its own pattern, or None to leave it dense.
+        options: how masks are learned (noise, distillation, seed, ...); `total_steps` overrides its schedule's.
         report: gets the table of what was chosen for each layer and why; None: nobody.
 
     Returns:
@@ -62,7 +64,9 @@ def transform(
         CaptureError: the model cannot be captured.
     """
     captured = capture(model, example_inputs)
-    options = MaskOptions(schedule=Schedule(total_steps=total_steps))
+    options = options or MaskOptions()
+    if total_steps is not None:
+        options = replace(options, schedule=replace(options.schedule, total_steps=total_steps))
     insert = InsertMaskLearners(Pattern.parse(pattern), options, layers or {})
     choices = insert.choose(captured)
     insert.apply(captured)
