@@ -97,7 +97,7 @@ def fresh_inputs(lowered: GraphModule, num_steps: int, seed: int) -> Tensor:
     leading = (num_steps, NUM_FRESH) if source.meta[PER_STEP] else (NUM_FRESH,)
     low, high = levels.low * levels.scale, levels.high * levels.scale
     x = (torch.rand((*leading, *source.meta[SHAPE]), generator=generator) * 1.2 - 0.1) * (high - low) + low
-    on_grid, off_grid = x.split(NUM_FRESH // 2, dim=len(leading) - 1)
+    on_grid, off_grid = torch.chunk(x, 2, dim=len(leading) - 1)
     return torch.cat([torch.round(on_grid / levels.scale) * levels.scale, off_grid], dim=len(leading) - 1)
 
 

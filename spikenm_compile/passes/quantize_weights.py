@@ -1,6 +1,6 @@
 """Weights to int8 with one scale per output channel.
 
-    q = round(w / s),  s = max|w| / 127 of the output channel
+    q = round(w / s),    s = max|w| / 127 of the output channel
     current = float32(Σ q · level) · (s · level scale) + bias
 
 A zero weight stays zero, so that an N:M pattern survives.
@@ -94,7 +94,7 @@ def quantize_conv(conv: nn.Conv2d, levels: Levels, layer: str) -> IntConv2d:
     if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
         raise PassError(
             f"layer '{layer}' pads with {conv.padding!r} ({conv.padding_mode}); zero padding given as numbers is "
-            f"supported, so write padding=1 instead of 'same'"
+            f"supported, so write for example padding=1, padding_mode='zeros'"
         )
     if not all(bool(p.isfinite().all()) for p in conv.parameters()):
         raise PassError(

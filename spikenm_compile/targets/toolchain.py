@@ -16,11 +16,13 @@ INSTALL = "pip install " + " ".join(f"{package}=={version}" for package, version
 
 SMOKE = """
 import tvm
-from tvm.script import tirx as T
-@T.prim_func(s_tir=True)
-def f(x: T.Buffer((4,), "float32")):
-    x[0] = T.float32(1)
-tvm.ir.load_json(tvm.ir.save_json(tvm.IRModule({"f": f})))
+from tvm.script.ir_builder import IRBuilder
+from tvm.tirx.script import builder as T
+with IRBuilder() as builder, T.prim_func(s_tir=True):
+    T.func_name("f")
+    x = T.arg("x", T.buffer((4,), "float32"))
+    T.buffer_store(x, T.float32(1), [0])
+tvm.ir.load_json(tvm.ir.save_json(tvm.IRModule({"f": builder.get()})))
 """
 """Serialises a function: what crashes with an apache-tvm-ffi newer than the pinned one."""
 

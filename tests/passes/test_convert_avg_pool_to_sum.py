@@ -83,7 +83,7 @@ def test_the_layer_behind_takes_over_the_scale(case: str) -> None:
     layer = graph.get_submodule("conv2")
     wrong = run_steps(graph, x, 1).states["lif2_v"]
     with torch.no_grad():
-        layer.weight.mul_(POOLS[case][1].scale)  # type: ignore[operator, union-attr]
+        layer.weight.mul_(POOLS[case][1].scale)  # type: ignore[operator]
     torch.testing.assert_close(run_steps(graph, x, 1).states["lif2_v"], expected, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(wrong, expected)
 

@@ -1,0 +1,113 @@
+"""N:M patterns: reading them, groups, projection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor
+
+from spikenm_compile.errors import PatternError
+from spikenm_compile.pattern import Pattern
+
+SHAPES = [(1, 1), (3, 2), (5, 3, 3, 3), (2, 4, 1, 1), (7, 1, 2, 3), (4, 2, 5)]
+"""Weights [O, number of groups, *kernel]."""
+PATTERNS = ["1:2", "2:4", "1:4", "3:7", "1:16", "5:12"]
+
+
+def cases() -> Iterator[tuple[Pattern, Tensor]]:
+    generator = torch.Generator().manual_seed(3)
+    for text in PATTERNS:
+        pattern = Pattern.parse(text)
+        for outputs, groups, *kernel in SHAPES:
+            yield pattern, torch.randn(outputs, groups * pattern.m, *kernel, generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("text", "n", "m"), [("2:4", 2, 4), (" 1:8 ", 1, 8), ("255:256", 255, 256), ("1:2", 1, 2), ("02:04", 2, 4)]
+)
+def test_a_pattern_is_read_and_written(text: str, n: int, m: int) -> None:
+    assert Pattern.parse(text) == Pattern(n, m)
+    assert Pattern.parse(str(Pattern(n, m))) == Pattern(n, m)
+    assert Pattern.parse(Pattern(n, m)) == Pattern(n, m)
+
+
+@pytest.mark.parametrize("text", ["2:x", "", "2:4:1", "2", ":", "-1:4", "2.0:4", "2:4@stagger", "2/4", "2:4\n2:4"])
+def test_what_is_not_a_pattern_is_refused(text: str) -> None:
+    with pytest.raises(PatternError, match=r"is not of the form N:M with whole numbers; write for example 2:4 or 1:8"):
+        Pattern.parse(text)
+
+
+@pytest.mark.parametrize("text", ["3:2", "5:4", "0:4", "2:257", "4:4", "0:0"])
+def test_numbers_outside_of_the_range_are_refused(text: str) -> None:
+    with pytest.raises(PatternError, match=rf"pattern '{text}' keeps . of \d+ weights; N:M needs 1 <= N < M <= 256"):
+        Pattern.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "bits", "density"), [("1:2", 1, 0.5), ("2:4", 2, 0.5), ("1:5", 3, 0.2), ("1:16", 4, 0.0625)]
+)
+def test_index_bits_and_density(text: str, bits: int, density: float) -> None:
+    pattern = Pattern.parse(text)
+    assert pattern.index_bits == bits
+    assert pattern.density == density
+    assert Pattern(1, 256).index_bits == 8
+
+
+def test_a_group_is_m_consecutive_input_channels_at_one_tap() -> None:
+    weight = torch.arange(2 * 8 * 3 * 5).view(2, 8, 3, 5)
+    groups = Pattern(2, 4).groups(weight)
+    assert groups.shape == (2, 3, 5, 2, 4)
+    assert groups[1, 2, 4, 1].tolist() == weight[1, 4:8, 2, 4].tolist()
+
+
+def test_ungroup_is_the_inverse_of_groups() -> None:
+    for pattern, weight in cases():
+        assert torch.equal(pattern.ungroup(pattern.groups(weight)), weight)
+
+
+def test_projection_keeps_the_largest_magnitudes_of_each_group() -> None:
+    for pattern, weight in cases():
+        projected = pattern.project(weight)
+        kept = pattern.groups(projected) != 0
+        assert torch.equal(projected[projected != 0], weight[projected != 0])
+        assert kept.sum(-1).eq(pattern.n).all()
+        expected = pattern.groups(weight.abs()).topk(pattern.n, -1).values.sum(-1)
+        torch.testing.assert_close(pattern.groups(projected.abs()).sum(-1), expected)
+
+
+def test_projection_leaves_weights_that_hold_the_pattern() -> None:
+    for pattern, weight in cases():
+        projected = pattern.project(weight)
+        assert torch.equal(pattern.project(projected), projected)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -3.5])
+def test_ties_leave_exactly_n_and_the_first_wins(value: float) -> None:
+    mask = Pattern(2, 5).top_n(torch.full((3, 4, 5), value))
+    assert mask.tolist() == [[[1.0, 1.0, 0.0, 0.0, 0.0]] * 4] * 3
+    partly = Pattern(2, 4).top_n(torch.tensor([1.0, 2.0, 1.0, 1.0]))
+    assert partly.tolist() == [1.0, 1.0, 0.0, 0.0]
+
+
+def test_top_n_leaves_its_argument_alone() -> None:
+    scores = torch.tensor([3.0, 1.0, 2.0])
+    Pattern(1, 3).top_n(scores)
+    assert scores.tolist() == [3.0, 1.0, 2.0]
+
+
+def test_holds_is_true_exactly_for_at_most_n_in_whole_groups() -> None:
+    for pattern, weight in cases():
+        assert not pattern.holds(weight)
+        projected = pattern.project(weight)
+        assert pattern.holds(projected)
+        assert pattern.most_nonzeros(projected) == pattern.n
+        assert pattern.most_nonzeros(weight) == pattern.m
+        one_more = pattern.groups(projected).clone(memory_format=torch.contiguous_format)
+        one_more.view(-1, pattern.m)[-1] = 1.0
+        assert not pattern.holds(pattern.ungroup(one_more))
+        assert pattern.holds(torch.zeros_like(weight))
+        assert not pattern.holds(torch.zeros(2, pattern.m + 1, 3))
+        assert pattern.divides(3 * pattern.m)
+        assert not pattern.divides(3 * pattern.m + 1)
