@@ -5,18 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from spikenm_compile.console import progress, run_command
+from spikenm_compile.console import Advance, progress, run_command
+from spikenm_compile.errors import InputError
 from spikenm_compile.targets import TARGETS
+
+if TYPE_CHECKING:
+    from spikenm_compile.network import Network
+    from spikenm_compile.pattern import Pattern
+    from spikenm_compile.targets.base import Target
 
 DESCRIPTION = (
     """Build an artifact from a trained spiking network. Without MODEL: the digits network that the package carries."""
 )
 EPILOG = """MODEL is FILE.py:factory; the factory takes nothing and returns (model, example_inputs).
 Exit codes: 0 built, 1 an error that the message explains, 2 wrong arguments."""
-NUM_LEVELS = 13
-"""Levels of the compiler that the progress bar counts."""
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -37,7 +43,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the artifact's directory (default out/NAME-TARGET)")
     parser.add_argument("--emit-ir", type=Path, metavar="DIR", help="write the text of every compiler level there")
-    parser.add_argument("--dry-run", action="store_true", help="show the per-layer plan and write nothing")
+    parser.add_argument("--dry-run", action="store_true", help="show the per-layer plan and build nothing")
     parser.add_argument("--json", action="store_true", help="print the manifest (or the plan) as JSON")
     return parser
 
@@ -49,39 +55,72 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def build(options: argparse.Namespace) -> int:
-    """Run the command."""
-    from spikenm_compile.compiler import lower
+    """Run the command.
+
+    Raises:
+        SpikenmError: whatever is wrong with the arguments, the network, or this machine.
+    """
     from spikenm_compile.network import load_network
-    from spikenm_compile.package import layer_reports, write_package
     from spikenm_compile.pattern import Pattern
-    from spikenm_compile.report.layers import format_layers, format_manifest
     from spikenm_compile.targets import get_target
 
     target, pattern = get_target(options.target), Pattern.parse(options.pattern)
     network = load_network(options.model, options.weights, options.pattern)
-    with progress("build", NUM_LEVELS) as advance:
+    out = options.out or Path("out") / f"{network.name.lower()}-{target.name}"
+    _check_apart(options.emit_ir, out)
+    if options.dry_run:
+        print(_plan(network, pattern, target, options))
+    else:
+        print(_package(network, pattern, target, out, options))
+    return 0
+
+
+def _plan(network: Network, pattern: Pattern, target: Target, options: argparse.Namespace) -> str:
+    """What would be built."""
+    from spikenm_compile.compiler import lower
+    from spikenm_compile.package import layer_reports
+    from spikenm_compile.report.layers import format_layers
+
+    with progress("plan") as advance:
         emit = _Emitter(options.emit_ir, advance)
         lowered = lower(network.model, network.example_inputs, pattern=pattern, target=target.name, emit=emit)
-        if options.dry_run:
-            reports = layer_reports(lowered)
-            print(_json(reports) if options.json else format_layers(reports))
-            return 0
-        out = options.out or Path("out") / f"{network.name.lower()}-{target.name}"
-        artifact = write_package(
-            lowered, target, out, name=network.name, pattern=pattern, samples=network.example_inputs, emit=emit
+    reports = layer_reports(lowered)
+    return json.dumps([asdict(report) for report in reports], indent=2) if options.json else format_layers(reports)
+
+
+def _package(network: Network, pattern: Pattern, target: Target, out: Path, options: argparse.Namespace) -> str:
+    """Build it; what was built."""
+    from spikenm_compile.artifact.manifest import MANIFEST_NAME
+    from spikenm_compile.compiler import compile_model
+    from spikenm_compile.report.layers import format_manifest
+
+    with progress("build") as advance:
+        artifact = compile_model(
+            network.model,
+            network.example_inputs,
+            out,
+            target=target.name,
+            pattern=pattern,
+            name=network.name,
+            emit=_Emitter(options.emit_ir, advance),
         )
     if options.json:
-        print((artifact.path / "manifest.json").read_text(), end="")
-    else:
-        print(format_manifest(artifact.manifest))
-        print(f"artifact: {out}")
-    return 0
+        return (artifact.path / MANIFEST_NAME).read_text().removesuffix("\n")
+    return f"{format_manifest(artifact.manifest)}\nartifact: {out}"
+
+
+def _check_apart(emit_ir: Path | None, out: Path) -> None:
+    """An artifact holds what the compiler wrote and no more, so the text of the levels goes elsewhere."""
+    if emit_ir is not None and emit_ir.resolve().is_relative_to(out.resolve()):
+        raise InputError(
+            f"--emit-ir '{emit_ir}' lies in the artifact '{out}', which holds nothing else; give another directory"
+        )
 
 
 class _Emitter:
     """Counts the levels, and writes them if asked to."""
 
-    def __init__(self, directory: Path | None, advance) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, directory: Path | None, advance: Advance) -> None:
         self.directory, self.advance, self.count = directory, advance, 0
 
     def __call__(self, name: str, text: str) -> None:
@@ -91,12 +130,6 @@ class _Emitter:
             self.directory.mkdir(parents=True, exist_ok=True)
             (self.directory / f"{self.count:02d}-{name}").write_text(text)
         self.count += 1
-
-
-def _json(reports: object) -> str:
-    from dataclasses import asdict
-
-    return json.dumps([asdict(report) for report in reports], indent=2)  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":

@@ -72,10 +72,14 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _inspect(options: argparse.Namespace) -> int:
     from spikenm_compile.artifact.directory import read_artifact
+    from spikenm_compile.artifact.manifest import MANIFEST_NAME
     from spikenm_compile.report.layers import format_manifest
 
     artifact = read_artifact(options.artifact)
-    print((artifact.path / "manifest.json").read_text() if options.json else format_manifest(artifact.manifest))
+    if options.json:
+        print((artifact.path / MANIFEST_NAME).read_text(), end="")
+    else:
+        print(format_manifest(artifact.manifest))
     return 0
 
 

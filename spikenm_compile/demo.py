@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from spikenm_compile.artifact.directory import Artifact
 from spikenm_compile.artifact.manifest import MANIFEST_NAME
-from spikenm_compile.build import NUM_LEVELS
 from spikenm_compile.compiler import compile_model, fold, lift_model, transform
 from spikenm_compile.console import progress
 from spikenm_compile.errors import InputError, PassError, ToolError
@@ -111,7 +110,7 @@ def _check_exporter() -> None:
 
 
 def _build(model: nn.Module, data: ImageData, out: Path, target: str, pattern: str) -> Artifact:
-    with progress(f"build {target}", NUM_LEVELS) as advance:
+    with progress(f"build {target}") as advance:
         emit: Callable[[str, str], None] = lambda name, _text: advance(Path(name).stem)  # noqa: E731
         examples = data.train_images[:NUM_EXAMPLES]
         return compile_model(model, examples, out, target=target, pattern=pattern, name="digits-demo", emit=emit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import sys
@@ -57,10 +58,11 @@ def _tvm() -> tuple[str, str, str]:
 
 
 def _compiler() -> tuple[str, str, str]:
-    found = find_compiler()
-    return (
-        ("C compiler", "ok", found) if found else ("C compiler", "MISSING", "install gcc or clang to build native code")
-    )
+    found, chosen = find_compiler(), os.environ.get("CC")
+    if found:
+        return "C compiler", "ok", found
+    lacking = f"CC={chosen} is not there; unset CC, or " if chosen else ""
+    return "C compiler", "MISSING", f"{lacking}install gcc or clang to build native code"
 
 
 def _cpu() -> tuple[str, str, str]:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+import logging
+import sys
+import textwrap
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +21,8 @@ from spikenm_compile.errors import InputError
 
 CARRIED = Path(__file__).parent / "training" / "digits-2of4.safetensors"
 """Weights of the digits network, trained at 2:4 and folded, and a few digits as example inputs."""
+
+CARRIED_NAME = "digits"
 
 EXAMPLES = "example_inputs"
 
@@ -37,6 +47,8 @@ def load_network(source: str | None, weights: Path | None, pattern: str) -> Netw
     Raises:
         InputError: a file, the factory or what it returns is not as described, or the weights do not fit.
     """
+    # torch logs a traceback of every shape that does not fit, which our own error says in one line
+    logging.getLogger("torch._subclasses.fake_tensor").setLevel(logging.CRITICAL)
     if source is None:
         if weights is not None:
             raise InputError("--weights needs the model they belong to: give MODEL.py:factory too")
@@ -57,7 +69,7 @@ def carried_network() -> Network:
     examples = tensors.pop(EXAMPLES)
     model = digits_net()
     model.load_state_dict(tensors)
-    return Network(model.eval(), examples, "digits")
+    return Network(model.eval(), examples, CARRIED_NAME)
 
 
 def _call_factory(source: str) -> Network:
@@ -67,23 +79,63 @@ def _call_factory(source: str) -> Network:
         raise InputError(f"model '{source}' is not of the form FILE.py:factory; write for example my_net.py:make")
     if not path.is_file():
         raise InputError(f"model file '{path}' does not exist; give FILE.py:factory with a path from here")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    if spec is None or spec.loader is None:
+    if path.suffix != ".py":
         raise InputError(f"model file '{path}' is not a Python file; give FILE.py:factory")
+    with _code_of(path):
+        module = _import(path)
+    function = getattr(module, factory, None)
+    if not callable(function):
+        own = [name for name, f in inspect.getmembers(module, inspect.isfunction) if f.__module__ == module.__name__]
+        raise InputError(f"'{path}' has no function '{factory}'; it has {', '.join(own) or 'none'}")
+    with _code_of(path):
+        made = function()
+    match made:
+        case (nn.Module() as model, Tensor() as example_inputs):
+            return Network(model.eval(), example_inputs.detach().to(torch.float32), type(model).__name__)
+    raise InputError(
+        f"{factory}() in '{path}' returned {_describe(made)}; a pair (model, example_inputs) of a torch module and a "
+        "float32 tensor of typical inputs is needed"
+    )
+
+
+def _import(path: Path) -> ModuleType:
+    # The prefix keeps a file named like an installed package from taking its place.
+    spec = importlib.util.spec_from_file_location(f"model_file_{path.stem}", path.resolve())
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
-    if not callable(getattr(module, factory, None)):
-        functions = [name for name, value in vars(module).items() if callable(value) and not name.startswith("_")]
-        raise InputError(f"'{path}' has no function '{factory}'; it has {', '.join(functions) or 'none'}")
-    made = getattr(module, factory)()
-    if not (
-        isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module) and isinstance(made[1], Tensor)
-    ):
-        raise InputError(
-            f"{factory}() in '{path}' returned {_describe(made)}; a pair (model, example_inputs) of a torch module "
-            f"and a float32 tensor of typical inputs is needed"
-        )
-    return Network(made[0].eval(), made[1].detach().to(torch.float32), type(made[0]).__name__)
+    return module
+
+
+@contextmanager
+def _code_of(path: Path) -> Iterator[None]:
+    """Run the user's code as `python FILE.py` would, with its neighbours importable; stdout is kept for results.
+
+    Raises:
+        InputError: the code raises or exits.
+    """
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    except (Exception, SystemExit) as error:
+        raise InputError(_explain(path, error)) from error
+    finally:
+        sys.path.remove(folder)
+
+
+def _explain(path: Path, error: BaseException) -> str:
+    """The line of the model file that was running, and what happened there."""
+    frames = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path.resolve())]
+    line = frames[-1] if frames else getattr(error, "lineno", None)
+    return (
+        f"model file '{path}' stopped{f' at line {line}' if line else ''}: {type(error).__name__}: "
+        f"{str(error).rstrip('.') or 'no message'}; the factory takes nothing and returns (model, example_inputs); "
+        "correct the file"
+    )
 
 
 def _describe(value: object) -> str:
@@ -97,14 +149,16 @@ def _load_weights(network: Network, path: Path, pattern: str) -> None:
     from safetensors.torch import load_file
 
     if not path.is_file():
+        what = "is not a file" if path.exists() else "does not exist"
         raise InputError(
-            f"weights file '{path}' does not exist; save one with safetensors.torch.save_file(model.state_dict(), ...)"
+            f"weights file '{path}' {what}; save one with safetensors.torch.save_file(model.state_dict(), ...)"
         )
     try:
         tensors = load_file(path)
     except SafetensorError as error:
         raise InputError(
-            f"weights file '{path}' is not a readable safetensors file ({error}); save it again"
+            f"weights file '{path}' is not a readable safetensors file ({error}); "
+            "save one with safetensors.torch.save_file(model.state_dict(), ...)"
         ) from error
     is_masked = any(name.endswith(".mask.logits") for name in tensors)
     if is_masked:
@@ -114,9 +168,10 @@ def _load_weights(network: Network, path: Path, pattern: str) -> None:
     try:
         network.model.load_state_dict(tensors)
     except RuntimeError as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = textwrap.shorten(str(error).partition(":")[2], 300, placeholder=" …").rstrip(".")
+        trained = f", trained with --pattern {pattern}" if is_masked else ""
         raise InputError(
-            f"weights file '{path}' does not fit {network.name}: {reason}; give the weights of this model"
+            f"weights file '{path}' does not fit {network.name}: {reason}; give the weights of this model{trained}"
         ) from error
     if is_masked:
         from spikenm_compile.compiler import fold

@@ -27,7 +27,8 @@ def format_layers(layers: Sequence[LayerReport]) -> str:
     ]
     packed, dense = sum(layer.bytes_packed for layer in layers), sum(layer.bytes_dense for layer in layers)
     sparse = sum(layer.pattern is not None for layer in layers)
-    total = f"{sparse} of {len(layers)} layers sparse; {packed} bytes packed, {dense / packed:.1f}× below float32"
+    ratio = f", {dense / packed:.1f}× below float32" if packed else ""
+    total = f"{sparse} of {len(layers)} layers sparse; {packed} bytes packed{ratio}"
     return f"{format_table(header, rows)}\n{total}"
 
 
