@@ -65,7 +65,7 @@ def build(options: argparse.Namespace) -> int:
     from spikenm_compile.targets import get_target
 
     target, pattern = get_target(options.target), Pattern.parse(options.pattern)
-    network = load_network(options.model, options.weights, options.pattern)
+    network = load_network(options.model, options.weights)
     out = options.out or Path("out") / f"{network.name.lower()}-{target.name}"
     _check_apart(options.emit_ir, out)
     if options.dry_run:

@@ -1,15 +1,17 @@
-"""`python -m spikenm_compile demo | verify | inspect | doctor`. Building is `python -m spikenm_compile.build`."""
+"""`python -m spikenm_compile demo | build | verify | inspect | doctor`."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from spikenm_compile.console import run_command
 
-EPILOG = """To build an artifact: python -m spikenm_compile.build --help
-Exit codes: 0 fine, 1 an error that the message explains (or a verification that failed), 2 wrong arguments."""
+EPILOG = (
+    """Exit codes: 0 fine, 1 an error that the message explains (or a verification that failed), 2 wrong arguments."""
+)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -40,12 +42,18 @@ def make_parser() -> argparse.ArgumentParser:
     show.add_argument("artifact", type=Path, help="the directory that build wrote")
     show.add_argument("--json", action="store_true", help="print the manifest")
     commands.add_parser("doctor", help="show what this machine can build and run")
+    commands.add_parser("build", help="the same as python -m spikenm_compile.build", add_help=False)
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point; returns the exit code."""
-    options = make_parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if words[:1] == ["build"]:
+        from spikenm_compile.build import main as build
+
+        return build(words[1:])
+    options = make_parser().parse_args(words)
     commands: dict[str, Callable[[argparse.Namespace], int]] = {
         "demo": _demo,
         "verify": _verify,

@@ -18,6 +18,9 @@ import torch
 from torch import Tensor, nn
 
 from spikenm_compile.errors import InputError
+from spikenm_compile.learning.attach import attach_mask
+from spikenm_compile.learning.fold import fold_masks
+from spikenm_compile.pattern import Pattern
 
 CARRIED = Path(__file__).parent / "training" / "digits-2of4.safetensors"
 """Weights of the digits network, trained at 2:4 and folded, and a few digits as example inputs."""
@@ -36,13 +39,12 @@ class Network:
     name: str
 
 
-def load_network(source: str | None, weights: Path | None, pattern: str) -> Network:
+def load_network(source: str | None, weights: Path | None) -> Network:
     """The network `FILE.py:factory`, or the carried one.
 
     Args:
         source: `FILE.py:factory`; the factory takes nothing and returns (model, example_inputs). None: the carried one.
         weights: safetensors file with the model's state_dict; may be that of a transformed model, not folded yet.
-        pattern: N:M with which weights that are not folded were trained.
 
     Raises:
         InputError: a file, the factory or what it returns is not as described, or the weights do not fit.
@@ -55,7 +57,7 @@ def load_network(source: str | None, weights: Path | None, pattern: str) -> Netw
         return carried_network()
     network = _call_factory(source)
     if weights is not None:
-        _load_weights(network, weights, pattern)
+        _load_weights(network, weights)
     return network
 
 
@@ -144,7 +146,7 @@ def _describe(value: object) -> str:
     return type(value).__name__
 
 
-def _load_weights(network: Network, path: Path, pattern: str) -> None:
+def _load_weights(network: Network, path: Path) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -160,20 +162,23 @@ def _load_weights(network: Network, path: Path, pattern: str) -> None:
             f"weights file '{path}' is not a readable safetensors file ({error}); "
             "save one with safetensors.torch.save_file(model.state_dict(), ...)"
         ) from error
-    is_masked = any(name.endswith(".mask.logits") for name in tensors)
-    if is_masked:
-        from spikenm_compile.compiler import transform
-
-        transform(network.model, pattern, example_inputs=network.example_inputs, report=None)
+    masks = {name.removesuffix(".mask.nm"): nm for name, nm in tensors.items() if name.endswith(".mask.nm")}
+    _attach_masks(network.model, masks)
     try:
         network.model.load_state_dict(tensors)
     except RuntimeError as error:
         reason = textwrap.shorten(str(error).partition(":")[2], 300, placeholder=" …").rstrip(".")
-        trained = f", trained with --pattern {pattern}" if is_masked else ""
         raise InputError(
-            f"weights file '{path}' does not fit {network.name}: {reason}; give the weights of this model{trained}"
+            f"weights file '{path}' does not fit {network.name}: {reason}; give the weights of this model"
         ) from error
-    if is_masked:
-        from spikenm_compile.compiler import fold
+    if masks:
+        fold_masks(network.model)
 
-        fold(network.model)
+
+def _attach_masks(model: nn.Module, masks: dict[str, Tensor]) -> None:
+    """Learners for weights that are not folded yet, of the patterns that they were trained with."""
+    layers = dict(model.named_modules())
+    for name, nm in masks.items():
+        if name in layers:  # load_state_dict names those that are not there
+            n, m = nm.tolist()
+            attach_mask(layers[name], Pattern(n, m), name=name)

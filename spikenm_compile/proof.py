@@ -57,7 +57,7 @@ def prove(path: Path, source: str | None, weights: Path | None, *, digits: bool,
     images, labels = all_digits() if digits else (None, None)
     checks = verify(path, None if images is None else {f"{len(images)} digits": images}, seed=seed)
     parts = [format_checks(checks)]
-    network = _float_network(source, weights, manifest.name, manifest.pattern or "2:4")
+    network = _float_network(source, weights, manifest.name)
     if network is not None:
         x = network.example_inputs if images is None else images
         lowered, step_graph = read_lowered(artifact), lift_model(network.model, network.example_inputs)
@@ -76,10 +76,10 @@ def _check_takes_digits(path: Path, manifest: Manifest) -> None:
         raise InputError(f"'{path}' is {takes}, but the digits need {wanted} for the whole run; leave out --digits")
 
 
-def _float_network(source: str | None, weights: Path | None, name: str, pattern: str) -> Network | None:
+def _float_network(source: str | None, weights: Path | None, name: str) -> Network | None:
     if source is None and weights is None and name != CARRIED_NAME:
         return None
-    return load_network(source, weights, pattern)
+    return load_network(source, weights)
 
 
 def _check_same_network(path: Path, network: Network, step_graph: GraphModule, lowered: GraphModule) -> None:

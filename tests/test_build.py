@@ -260,7 +260,7 @@ def test_another_pattern(
     pattern: str, model_file: Callable[[str], str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     source, weights, out = model_file("net(nn.Linear(16, 16), LIF()), x"), tmp_path / "w.safetensors", tmp_path / "out"
-    model = transform(load_network(source, None, pattern).model, pattern, report=None)
+    model = transform(load_network(source, None).model, pattern, report=None)
     save_file(fold(model).state_dict(), weights)
     assert main([source, "--weights", str(weights), "--pattern", pattern, "--out", str(out)]) == 0
     assert "2 of 3 layers sparse" in capsys.readouterr().out
@@ -298,7 +298,7 @@ def test_a_dry_run_has_the_levels_before_the_target(tmp_path: Path, capsys: pyte
 def test_trained_digits_weights_keep_their_predictions(
     is_folded: bool, model_file: Callable[[str], str], tmp_path: Path, native_artifact: Path
 ) -> None:
-    carried, source = load_network(None, None, "2:4"), model_file("digits_net(), torch.zeros(1, 1, 8, 8)")
+    carried, source = load_network(None, None), model_file("digits_net(), torch.zeros(1, 1, 8, 8)")
     model, x = carried.model, carried.example_inputs
     if not is_folded:
         transform(model, "2:4", report=None)
@@ -317,7 +317,7 @@ def test_trained_digits_weights_keep_their_predictions(
 
 def test_weights_of_a_spikingjelly_model_folded_or_not_give_the_same_artifact(tmp_path: Path) -> None:
     source = f"{EXAMPLES / 'spikingjelly_csnn.py'}:make"
-    network = load_network(source, None, "1:8")
+    network = load_network(source, None)
     with torch.no_grad():
         for parameter in network.model.parameters():
             parameter.mul_(1.25)

@@ -27,7 +27,7 @@ def model_file(folder: Path, text: str, name: str = "my_net.py") -> str:
 
 
 def test_the_carried_network_knows_its_digits() -> None:
-    network = load_network(None, None, "2:4")
+    network = load_network(None, None)
     assert network.name == "digits"
     assert not network.model.training
     with torch.no_grad():
@@ -35,9 +35,7 @@ def test_the_carried_network_knows_its_digits() -> None:
 
 
 def test_a_factory_gives_model_inputs_and_name(tmp_path: Path) -> None:
-    network = load_network(
-        model_file(tmp_path, "def make():\n    return net(), torch.ones(4, 2, 8).double()\n"), None, "2:4"
-    )
+    network = load_network(model_file(tmp_path, "def make():\n    return net(), torch.ones(4, 2, 8).double()\n"), None)
     assert network.name == "Sequential"
     assert not network.model.training
     assert network.example_inputs.dtype == torch.float32
@@ -58,19 +56,19 @@ def make():
 """
     before = list(sys.path)
     (tmp_path / "my_net.py").write_text(text)
-    assert load_network(f"{tmp_path / 'my_net.py'}:make", None, "2:4").name == "Linear"
+    assert load_network(f"{tmp_path / 'my_net.py'}:make", None).name == "Linear"
     assert sys.path == before
 
 
 def test_a_model_file_named_like_a_package_takes_no_place(tmp_path: Path) -> None:
     import json
 
-    load_network(model_file(tmp_path, MAKE, "json.py"), None, "2:4")
+    load_network(model_file(tmp_path, MAKE, "json.py"), None)
     assert sys.modules["json"] is json
 
 
 def test_what_a_model_file_prints_goes_to_stderr(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    load_network(model_file(tmp_path, f"print('loading')\n{MAKE}    print('never')\n"), None, "2:4")
+    load_network(model_file(tmp_path, f"print('loading')\n{MAKE}    print('never')\n"), None)
     assert capsys.readouterr() == ("", "loading\n")
 
 
@@ -103,13 +101,13 @@ def test_what_a_model_file_prints_goes_to_stderr(tmp_path: Path, capsys: pytest.
 )
 def test_wrong_model_files(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        load_network(model_file(tmp_path, text), None, "2:4")
+        load_network(model_file(tmp_path, text), None)
 
 
 @pytest.mark.parametrize("source", ["my_net.py", "my_net.py:", ":make", "my_net.py:a-b", "my_net:1", ""])
 def test_sources_of_another_form(source: str) -> None:
     with pytest.raises(InputError, match=r"is not of the form FILE\.py:factory; write for example my_net\.py:make$"):
-        load_network(source, None, "2:4")
+        load_network(source, None)
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:
@@ -120,25 +118,25 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         ("net.txt", r"model file '.*net\.txt' is not a Python file; give FILE\.py:factory"),
     ]:
         with pytest.raises(InputError, match=message):
-            load_network(f"{tmp_path / name}:make", None, "2:4")
+            load_network(f"{tmp_path / name}:make", None)
 
 
 def test_weights_replace_those_of_the_factory(tmp_path: Path) -> None:
     source = model_file(tmp_path, MAKE)
-    changed = load_network(source, None, "2:4").model
+    changed = load_network(source, None).model
     torch.nn.init.constant_(changed[0].weight, 0.25)  # type: ignore[index]
     save_file(changed.state_dict(), tmp_path / "w.safetensors")
-    loaded = load_network(source, tmp_path / "w.safetensors", "2:4").model
+    loaded = load_network(source, tmp_path / "w.safetensors").model
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), changed.parameters(), strict=True))
 
 
 def test_weights_that_are_not_folded_are_folded(tmp_path: Path) -> None:
     source = model_file(tmp_path, MAKE)
-    network = load_network(source, None, "1:8")
+    network = load_network(source, None)
     transform(network.model, "1:8", example_inputs=network.example_inputs, report=None)
     save_file(network.model.state_dict(), tmp_path / "w.safetensors")
     expected = fold(network.model).state_dict()
-    actual = load_network(source, tmp_path / "w.safetensors", "1:8").model.state_dict()
+    actual = load_network(source, tmp_path / "w.safetensors").model.state_dict()
     assert actual.keys() == expected.keys()
     assert all(torch.equal(actual[name], expected[name]) for name in expected)
     assert int(torch.count_nonzero(actual["2.weight"])) <= 16 * 8 // 8
@@ -158,22 +156,22 @@ def test_weights_that_do_not_fit(tmp_path: Path) -> None:
         (".", rf"is not a file; {save}"),
     ]:
         with pytest.raises(InputError, match=message):
-            load_network(source, tmp_path / name, "2:4")
+            load_network(source, tmp_path / name)
 
 
 def test_a_long_list_of_keys_is_cut(tmp_path: Path) -> None:
     save_file({f"a.rather.long.name.{i}": torch.zeros(1) for i in range(100)}, tmp_path / "w")
     with pytest.raises(InputError, match=r" …; give the weights") as caught:
-        load_network(model_file(tmp_path, MAKE), tmp_path / "w", "2:4")
+        load_network(model_file(tmp_path, MAKE), tmp_path / "w")
     assert len(str(caught.value)) < 500
 
 
 def test_weights_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--weights needs the model they belong to: give MODEL\.py:factory too"):
-        load_network(None, tmp_path / "w", "2:4")
+        load_network(None, tmp_path / "w")
 
 
-def test_masks_that_do_not_fit_recall_the_pattern(tmp_path: Path) -> None:
-    save_file({"9.mask.logits": torch.zeros(3)}, tmp_path / "w")
-    with pytest.raises(InputError, match=r"give the weights of this model, trained with --pattern 1:8$"):
-        load_network(model_file(tmp_path, MAKE), tmp_path / "w", "1:8")
+def test_masks_of_a_layer_that_is_not_there(tmp_path: Path) -> None:
+    save_file({"9.mask.logits": torch.zeros(3), "9.mask.nm": torch.tensor([1, 8])}, tmp_path / "w")
+    with pytest.raises(InputError, match=r"does not fit Sequential: .*9.mask.*give the weights of this model$"):
+        load_network(model_file(tmp_path, MAKE), tmp_path / "w")

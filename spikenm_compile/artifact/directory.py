@@ -105,8 +105,9 @@ def _sibling(out: Path, suffix: str) -> Path:
 
 
 def _refuse_foreign(out: Path) -> None:
-    """Only an artifact may be replaced."""
-    if out.exists() and not _is_artifact(out):
+    """Only an artifact, or an empty directory, may be replaced."""
+    is_empty = out.is_dir() and not any(out.iterdir())
+    if out.exists() and not is_empty and not _is_artifact(out):
         raise ArtifactError(
             f"'{out}' exists and is not an artifact; only an artifact is replaced; "
             "give another place or remove it first"

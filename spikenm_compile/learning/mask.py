@@ -12,7 +12,7 @@ RMS makes λ independent of the loss scale, the number of time steps and the bat
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 from weakref import WeakSet
@@ -75,12 +75,14 @@ class MaskLearner(nn.Module):
         options: how the mask is learned.
         layer: name of the layer; makes its noise differ from that of the others.
 
-    `logits` (parameter, shape of the weight) is π / LOGIT_SPEED. `credit` and `step` are state. In training the mask
-    stays the same until the logits change, in evaluation it is the top N of π without noise.
+    `logits` (parameter, shape of the weight) is π / LOGIT_SPEED. `credit` and `step` are state; `nm` is (N, M), so that
+    a checkpoint says which pattern it was trained with. In training the mask stays the same until the logits change,
+    in evaluation it is the top N of π without noise.
     """
 
     credit: Tensor
     step: Tensor
+    nm: Tensor
 
     def __init__(self, weight: Tensor, pattern: Pattern, options: MaskOptions | None = None, layer: str = "") -> None:
         super().__init__()
@@ -90,6 +92,7 @@ class MaskLearner(nn.Module):
         self.logits = nn.Parameter(initial_logits(weight.detach(), pattern) / LOGIT_SPEED)
         self.register_buffer("credit", torch.zeros_like(self.logits, requires_grad=False))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64, device=weight.device))
+        self.register_buffer("nm", torch.tensor([pattern.n, pattern.m], device=weight.device))
         self._sample: tuple[int, Tensor] | None = None
         LEARNERS.add(self)
 
@@ -152,9 +155,25 @@ class MaskLearner(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
 
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
         self._sample = None  # other logits, maybe another parameter altogether
-        super()._load_from_state_dict(*args, **kwargs)
+        trained = state_dict.get(f"{prefix}nm")
+        if trained is not None and tuple(trained.tolist()) != (self.pattern.n, self.pattern.m):
+            n, m = trained.tolist()
+            error_msgs.append(f"{prefix}logits were trained as {n}:{m}, and the model learns {self.pattern}")
+            return
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_sample": None}

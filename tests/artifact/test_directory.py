@@ -162,15 +162,21 @@ def test_the_old_artifact_is_whole_until_the_new_one_is(artifact: Artifact, fill
     assert [entry.name for entry in artifact.path.parent.iterdir()] == ["digits"]
 
 
-@pytest.mark.parametrize("content", [None, "photo.png", "manifest.json"])
-def test_foreign_directories_are_never_touched(tmp_path: Path, fill: Fill, content: str | None) -> None:
+@pytest.mark.parametrize("content", ["photo.png", "manifest.json"])
+def test_foreign_directories_are_never_touched(tmp_path: Path, fill: Fill, content: str) -> None:
     out = tmp_path / "home"
     out.mkdir()
-    if content:
-        (out / content).write_text("mine")
+    (out / content).write_text("mine")
     with pytest.raises(ArtifactError, match="home' exists and is not an artifact; only an artifact is replaced; give"):
         write_artifact(out, fill)
-    assert [entry.name for entry in out.iterdir()] == ([content] if content else [])
+    assert [entry.name for entry in out.iterdir()] == [content]
+
+
+def test_an_empty_directory_is_filled(tmp_path: Path, fill: Fill) -> None:
+    (tmp_path / "home").mkdir()
+    artifact = write_artifact(tmp_path / "home", fill)
+    assert read_artifact(artifact.path).manifest == artifact.manifest
+    assert [entry.name for entry in tmp_path.iterdir()] == ["home"]
 
 
 def test_a_file_in_the_way(tmp_path: Path, fill: Fill) -> None:

@@ -159,7 +159,7 @@ def copied(module: nn.Module, way: str) -> nn.Module:
 
 def test_state_dict_has_the_documented_keys_and_restores_the_search() -> None:
     conv, learner = masked_conv(NOISY)
-    assert list(conv.state_dict()) == ["weight", "bias", "mask.logits", "mask.credit", "mask.step"]
+    assert list(conv.state_dict()) == ["weight", "bias", "mask.logits", "mask.credit", "mask.step", "mask.nm"]
     conv(images()).square().sum().backward()
     torch.optim.AdamW(conv.parameters(), lr=0.1).step()
     other, _ = masked_conv(NOISY)
@@ -193,3 +193,11 @@ def test_same_layer_name_and_seed_draw_the_same_mask_and_others_do_not() -> None
     assert torch.equal(masks[0], masks[1])
     assert not torch.equal(masks[0], masks[2])
     assert not torch.equal(masks[0], masks[3])
+
+
+def test_a_checkpoint_of_another_pattern_is_refused() -> None:
+    trained, other = nn.Conv2d(8, 4, 3), nn.Conv2d(8, 4, 3)
+    attach_mask(trained, Pattern(1, 8))
+    attach_mask(other, Pattern(2, 4))
+    with pytest.raises(RuntimeError, match=r"mask\.logits were trained as 1:8, and the model learns 2:4"):
+        other.load_state_dict(trained.state_dict())
