@@ -41,6 +41,11 @@ class Levels:
 SPIKES = Levels(0, 1)
 
 
+def pair(value: int | tuple[int, ...]) -> tuple[int, int]:
+    """(vertical, horizontal) of a size that PyTorch takes as one number or as two."""
+    return (value, value) if isinstance(value, int) else (value[0], value[1])
+
+
 def quantize(x: Tensor, levels: Levels) -> Tensor:
     """Nearest level (ties to even) of each value, saturated; NaN becomes the lowest level. Same shape."""
     q = torch.round(x / levels.scale)

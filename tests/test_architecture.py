@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "ops": {"neurons", "pattern"},
     "graph": {"errors", "ops"},
     "frontend": {"errors", "neurons", "ops", "graph"},
-    "learning": {"errors", "pattern"},
+    "learning": {"errors", "pattern", "report"},
     # insert-mask-learners asks the frontend what a neuron is, and gives layers their learners
     "passes": {"errors", "pattern", "ops", "graph", "frontend", "learning"},
     # the kernel families are named in passes

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from spikenm_compile.learning.attach import original_class
 from spikenm_compile.pattern import Pattern
+from spikenm_compile.report.table import format_table
 
 BETWEEN_NEURONS = "between spiking neurons"
 FIRST_LAYER = "first layer: sees the input, not spikes"
@@ -63,19 +64,16 @@ def obstacle(layer: nn.Module, pattern: Pattern) -> str | None:
 def format_choices(choices: Sequence[Choice]) -> str:
     """A table of all layers, and how many weights are pruned and kept."""
     header = ("layer", "kind", "weight", "weights", "pattern", "why")
-    rows = [header, *(_row(c) for c in choices)]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    lines.insert(1, "  ".join("-" * width for width in widths))
+    table = format_table(header, [_row(c) for c in choices])
     total, kept = sum(c.weights for c in choices), sum(c.kept for c in choices)
     pruned = sum(c.pattern is not None for c in choices)
-    lines.append(f"{pruned} of {len(choices)} layers learn a mask; {kept} of {total} weights stay ({kept / total:.1%})")
-    return "\n".join(lines)
+    stays = f"{kept} of {total} weights stay ({kept / total:.1%})"
+    return f"{table}\n{pruned} of {len(choices)} layers learn a mask; {stays}"
 
 
-def _row(choice: Choice) -> tuple[str, ...]:
+def _row(choice: Choice) -> tuple[object, ...]:
     shape = "×".join(map(str, choice.shape))
-    return (choice.layer, choice.kind, shape, str(choice.weights), str(choice.pattern or "dense"), choice.why)
+    return (choice.layer, choice.kind, shape, choice.weights, choice.pattern or "dense", choice.why)
 
 
 def _uses_weight_as_torch_does(kind: type[nn.Module]) -> bool:

@@ -16,11 +16,7 @@ from torch.fx import Node
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import SHAPE
 from spikenm_compile.lowering.onnx_fragment import Fragment
-
-
-def pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    """A size for both directions as (height, width)."""
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
+from spikenm_compile.ops import pair
 
 
 def _sizes(node: Node) -> tuple[tuple[int, int], tuple[int, int]]:

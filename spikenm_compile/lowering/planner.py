@@ -15,7 +15,7 @@ from spikenm_compile.lowering.kernels.joins import build_last
 from spikenm_compile.lowering.kernels.values import Operand, build_convert
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Layout, Planes
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
-from spikenm_compile.ops import IntConv2d, IntConvNeuron
+from spikenm_compile.ops import IntConv2d, IntConvNeuron, pair
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,3 @@ def size_of(node: Node) -> tuple[int, int, int]:
             f"so reshape it or build for onnx"
         )
     return shape[1], shape[2], shape[0]
-
-
-def pair(value: int | tuple[int, ...]) -> tuple[int, int]:
-    """(vertical, horizontal) of a PyTorch geometry argument."""
-    return (value, value) if isinstance(value, int) else (value[0], value[1])

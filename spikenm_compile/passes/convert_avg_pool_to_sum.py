@@ -14,7 +14,7 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from spikenm_compile.graph import LEVELS, SHAPE, add_module, clean_up, module_of
-from spikenm_compile.ops import Levels
+from spikenm_compile.ops import Levels, pair
 from spikenm_compile.passes.annotate_levels import LARGEST_COUNT, AnnotateLevels, levels_of
 from spikenm_compile.passes.base import Pass
 
@@ -85,13 +85,9 @@ def _window(
             return None
         kernel = before[1] // after[1], before[2] // after[2]
         return kernel, kernel, (0, 0)
-    kernel, stride, padding = (_pair(value) for value in (pool.kernel_size, pool.stride, pool.padding))
+    kernel, stride, padding = (pair(value) for value in (pool.kernel_size, pool.stride, pool.padding))
     is_even = not pool.ceil_mode and (pool.count_include_pad or padding == (0, 0))
     return (kernel, stride, padding) if is_even and pool.divisor_override is None else None
-
-
-def _pair(value: int | tuple[int, ...]) -> Pair:
-    return (value, value) if isinstance(value, int) else (value[0], value[1])
 
 
 def _only_layers_read(graph_module: GraphModule, node: Node) -> bool:

@@ -18,7 +18,7 @@ from torch.fx import GraphModule, Node
 
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import LAYER, LEVELS, clean_up, module_of
-from spikenm_compile.ops import IntConv2d, Levels
+from spikenm_compile.ops import IntConv2d, Levels, pair
 from spikenm_compile.passes.annotate_levels import AnnotateLevels
 from spikenm_compile.passes.base import Pass
 from spikenm_compile.passes.convert_linear_to_conv import ConvertLinearToConv
@@ -108,16 +108,12 @@ def quantize_conv(conv: nn.Conv2d, levels: Levels, layer: str) -> IntConv2d:
         (scale * levels.scale).float(),
         bias.clone(),
         levels=levels,
-        stride=_pair(conv.stride),
-        padding=_pair(conv.padding),
-        dilation=_pair(conv.dilation),
+        stride=pair(conv.stride),
+        padding=pair(conv.padding),
+        dilation=pair(conv.dilation),
         groups=conv.groups,
     )
     new.layer = layer
     new.linear_input = getattr(conv, "linear_input", None)
     new.pattern = getattr(conv, "nm_pattern", None)
     return new
-
-
-def _pair(value: tuple[int, ...]) -> tuple[int, int]:
-    return (value[0], value[1])

@@ -35,7 +35,7 @@ def test_the_table_names_layers_patterns_and_reasons() -> None:
     assert format_choices(choices).splitlines() == [
         "layer  kind    weight     weights  pattern  why",
         "-----  ------  ---------  -------  -------  ---------------------------------------",
-        "conv1  Conv2d  16×1×3×3   144      dense    first layer: sees the input, not spikes",
-        "conv2  Conv2d  32×16×3×3  4608     2:4      between spiking neurons",
+        "conv1  Conv2d  16×1×3×3       144  dense    first layer: sees the input, not spikes",
+        "conv2  Conv2d  32×16×3×3     4608  2:4      between spiking neurons",
         "1 of 2 layers learn a mask; 2448 of 4752 weights stay (51.5%)",
     ]
