@@ -19,6 +19,7 @@ from spikenm_compile.artifact.directory import Artifact
 from spikenm_compile.errors import PassError
 from spikenm_compile.frontend.capture import capture
 from spikenm_compile.frontend.lift import lift
+from spikenm_compile.frontend.readings import LAYOUT, steps_first
 from spikenm_compile.graph import format_captured, format_graph
 from spikenm_compile.learning.attach import masked_layers
 from spikenm_compile.learning.choice import format_choices
@@ -116,7 +117,7 @@ def lower(
 
     Args:
         model: a folded, or any other, spiking network.
-        example_inputs: a batch of inputs: [B, ...], or [T, B, ...] where the input changes with time.
+        example_inputs: a batch of inputs as the model takes it: [B, ...], or with time where it changes with time.
         pattern: tried on layers that `fold` has not marked.
         target: whose kernel families are chosen from.
         calibration: inputs whose range the input quantiser covers; by default the example inputs.
@@ -165,4 +166,5 @@ def compile_model(
     """
     chosen, parsed, name = get_target(target), Pattern.parse(pattern), name or type(model).__name__
     lowered = lower(model, example_inputs, pattern=parsed, target=target, calibration=calibration, emit=emit)
-    return write_package(lowered, chosen, Path(out), name=name, pattern=parsed, samples=example_inputs, emit=emit)
+    samples = steps_first(lowered.meta[LAYOUT], example_inputs)
+    return write_package(lowered, chosen, Path(out), name=name, pattern=parsed, samples=samples, emit=emit)

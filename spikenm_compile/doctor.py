@@ -18,6 +18,10 @@ OPTIONAL = {
     "scikit-learn": "the demo's digits",
     "onnxscript": "the demo's ONNX peer",
     "spikingjelly": "SpikingJelly models",
+    "snntorch": "snnTorch models",
+    "norse": "Norse models",
+    "sinabs": "sinabs models",
+    "nir": "NIR files",
 }
 TOOLS = {
     "aarch64-linux-gnu-gcc": "linking for 64-bit ARM",

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
 from spikenm_compile.errors import InputError, PassError
+from spikenm_compile.levels import Levels
 from spikenm_compile.ops import IntConvNeuron, NeuronStep
 
 REGION, SHAPE, ROLE, PER_STEP, INIT, LEVELS, LAYER = "region", "shape", "role", "per_step", "init", "levels", "layer"
@@ -89,12 +90,21 @@ def neuron_of(graph_module: GraphModule, node: Node) -> NeuronStep | None:
 
 
 def spike_nodes(graph_module: GraphModule) -> dict[str, Node]:
-    """Name of each spiking layer -> the node that holds its spikes."""
+    """Name of each layer of neurons that emits spikes -> the node that holds them."""
+    return _emitting(graph_module, lambda levels: levels is not None and levels.is_binary)
+
+
+def counting_nodes(graph_module: GraphModule) -> dict[str, Node]:
+    """Name of each layer of neurons that emits spikes or counts -> the node that holds them."""
+    return _emitting(graph_module, lambda levels: levels is not None)
+
+
+def _emitting(graph_module: GraphModule, wanted: Callable[[Levels | None], bool]) -> dict[str, Node]:
     found = {}
     for node in graph_module.graph.nodes:
         if node.target is operator.getitem and node.args[1] == 0:
             neuron = neuron_of(graph_module, node.args[0])
-            if neuron is not None:
+            if neuron is not None and wanted(neuron.neuron.levels):
                 found[neuron.layer] = node
     return found
 
@@ -127,7 +137,7 @@ class StepResult:
     states: dict[str, Tensor]
     """State after the last step by placeholder name."""
     spikes: dict[str, Tensor]
-    """[T, B, ...] spikes of each spiking layer."""
+    """[T, B, ...] output of each layer of neurons that emits spikes or counts."""
 
 
 def initial_states(graph_module: GraphModule, batch: int) -> dict[str, Tensor]:
@@ -162,7 +172,7 @@ def run_steps(
     run.define(placeholders(graph_module, Role.NUM_STEPS), num_steps)
     run.env[source] = x
     run.compute(Region.BEFORE)
-    spiking = spike_nodes(graph_module)
+    spiking = counting_nodes(graph_module)
     spikes: dict[str, list[Tensor]] = {name: [] for name in spiking}
     is_sequence = result(graph_module).meta[REGION] is Region.STEP
     outputs: list[Tensor] = []

@@ -9,36 +9,14 @@ long as `exact_dtype` has proved the bound; above it the reference computes in f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from spikenm_compile import neurons
-from spikenm_compile.neurons import Neuron
+from spikenm_compile.levels import SPIKES as SPIKES
+from spikenm_compile.levels import Levels as Levels
+from spikenm_compile.neurons import Neuron, step
 from spikenm_compile.pattern import Pattern
-
-
-@dataclass(frozen=True, slots=True)
-class Levels:
-    """Values that are `scale` times a whole number in low..high. Spikes are Levels(0, 1, 1.0)."""
-
-    low: int
-    high: int
-    scale: float = 1.0
-
-    @property
-    def is_binary(self) -> bool:
-        """Whether one bit holds a value."""
-        return self.low == 0 and self.high == 1
-
-    def __str__(self) -> str:
-        name = "spikes" if self.is_binary else f"{self.low}..{self.high}"
-        return name if self.scale == 1.0 else f"{name} × {self.scale:.9g}"
-
-
-SPIKES = Levels(0, 1)
 
 
 def pair(value: int | tuple[int, ...]) -> tuple[int, int]:
@@ -142,7 +120,7 @@ class IntConv2d(nn.Module):
 
 
 class NeuronStep(nn.Module):
-    """One time step of a layer of canonical neurons with explicit membrane potential."""
+    """One time step of a layer of canonical neurons with explicit states."""
 
     def __init__(self, neuron: Neuron) -> None:
         super().__init__()
@@ -150,9 +128,10 @@ class NeuronStep(nn.Module):
         self.layer = ""
         """Name of the user's layer."""
 
-    def forward(self, x: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Current and membrane potential to (spikes, membrane potential)."""
-        return neurons.step(x, v, self.neuron)
+    def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """Current and states, in the order of `neuron.states`, to (output, *next states)."""
+        output, after = step(x, states, self.neuron)
+        return output, *after
 
     def extra_repr(self) -> str:
         """The equations."""
@@ -167,7 +146,7 @@ class IntConvNeuron(nn.Module):
         self.conv = conv
         self.neuron = neuron
 
-    def forward(self, levels: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Levels and membrane potential to (spikes, membrane potential)."""
-        spikes, v = self.neuron(self.conv(levels), v)
-        return spikes, v
+    def forward(self, levels: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
+        """Levels and states to (output, *next states)."""
+        results: tuple[Tensor, ...] = self.neuron(self.conv(levels), *states)
+        return results

@@ -1,7 +1,7 @@
 """A lowered graph and a target's code as an artifact, and back to the lowered graph: an artifact carries its reference.
 
 manifest.json          what it is, per layer, with the sha256 of every file
-weights.safetensors    <layer>.values, .metadata (N:M layers), .scale, .bias
+weights.safetensors    <layer>.values, .metadata (N:M layers), .scale, .bias; <layer>.<constant> of neurons, per channel
 lowered.json           the lowered graph without its weights
 vectors.safetensors    input, output and spikes.<layer> of a few samples, computed by the lowered graph
 code                   of the target
@@ -26,9 +26,10 @@ from spikenm_compile.artifact.manifest import InputSpec, LayerReport, Manifest, 
 from spikenm_compile.artifact.packing import pack, unpack
 from spikenm_compile.artifact.tensors import read_tensors, write_tensors
 from spikenm_compile.errors import ArtifactError
-from spikenm_compile.graph import PER_STEP, REGION, SHAPE, Region, result, run_steps, the_input
+from spikenm_compile.graph import PER_STEP, REGION, SHAPE, Region, result, run_steps, spike_nodes, the_input
 from spikenm_compile.lowering.serialize import from_dict, to_dict
-from spikenm_compile.ops import IntConv2d, QuantizeInput
+from spikenm_compile.lowering.serialize_neurons import channel_arrays
+from spikenm_compile.ops import IntConv2d, NeuronStep, QuantizeInput
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.base import Emit, Target, no_emit
 
@@ -88,6 +89,13 @@ def convolutions(lowered: GraphModule) -> Iterator[tuple[str, IntConv2d]]:
             yield name, module
 
 
+def neurons_per_channel(lowered: GraphModule) -> Iterator[tuple[str, NeuronStep]]:
+    """Qualified name and module of every layer of neurons with constants per channel."""
+    for name, module in lowered.named_modules():
+        if isinstance(module, NeuronStep) and module.neuron.per_channel:
+            yield name, module
+
+
 def layer_reports(lowered: GraphModule) -> tuple[LayerReport, ...]:
     """What became of each layer."""
     return tuple(_layer_report(conv) for _, conv in convolutions(lowered))
@@ -122,7 +130,11 @@ def _stored(conv: IntConv2d) -> dict[str, np.ndarray[Any, Any]]:
 
 def stored_tensors(lowered: GraphModule) -> dict[str, np.ndarray[Any, Any]]:
     """Every tensor of weights.safetensors."""
-    return {f"{conv.layer}.{part}": array for _, conv in convolutions(lowered) for part, array in _stored(conv).items()}
+    weights = {conv.layer: _stored(conv) for _, conv in convolutions(lowered)}
+    constants = {step.layer: channel_arrays(step.neuron) for _, step in neurons_per_channel(lowered)}
+    return {
+        f"{layer}.{part}": a for parts in (weights, constants) for layer, t in parts.items() for part, a in t.items()
+    }
 
 
 def _describe(lowered: GraphModule) -> dict[str, Any]:
@@ -136,7 +148,11 @@ def _describe(lowered: GraphModule) -> dict[str, Any]:
         }
         for name, conv in convolutions(lowered)
     }
-    return {"graph": description, "weights": stored}
+    constants = {
+        name: {"layer": step.layer, "names": list(step.neuron.per_channel)}
+        for name, step in neurons_per_channel(lowered)
+    }
+    return {"graph": description, "weights": stored, "constants": constants}
 
 
 def read_lowered(artifact: Artifact) -> GraphModule:
@@ -156,6 +172,8 @@ def read_lowered(artifact: Artifact) -> GraphModule:
                 values = unpack(values, arrays[f"{layer}.metadata"], Pattern.parse(entry["pattern"]), shape)
             tensors[f"{module}.weight"] = values.reshape(entry["shape"])
             tensors |= {f"{module}.{part}": arrays[f"{layer}.{part}"] for part in ("scale", "bias")}
+        for module, entry in content["constants"].items():
+            tensors |= {f"{module}.{name}": arrays[f"{entry['layer']}.{name}"] for name in entry["names"]}
         return from_dict(content["graph"], tensors)
     except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError(
@@ -174,5 +192,5 @@ def _vectors(lowered: GraphModule, samples: Tensor, num_steps: int) -> dict[str,
     x = samples[:, :NUM_VECTORS] if per_step else samples[:NUM_VECTORS]
     with torch.no_grad():
         expected = run_steps(lowered, x, None if per_step else num_steps)
-    spikes = {f"spikes.{layer}": s.to(torch.uint8).numpy() for layer, s in expected.spikes.items()}
+    spikes = {f"spikes.{layer}": expected.spikes[layer].to(torch.uint8).numpy() for layer in spike_nodes(lowered)}
     return {"input": x.contiguous().numpy(), "output": expected.output.numpy(), **spikes}

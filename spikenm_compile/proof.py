@@ -14,6 +14,7 @@ from spikenm_compile.artifact.directory import read_artifact
 from spikenm_compile.artifact.manifest import Manifest
 from spikenm_compile.compiler import lift_model
 from spikenm_compile.errors import InputError
+from spikenm_compile.frontend.readings import LAYOUT, steps_first
 from spikenm_compile.graph import SHAPE, spike_nodes, the_input
 from spikenm_compile.network import CARRIED_NAME, Network, load_network
 from spikenm_compile.package import read_lowered
@@ -59,8 +60,8 @@ def prove(path: Path, source: str | None, weights: Path | None, *, digits: bool,
     parts = [format_checks(checks)]
     network = _float_network(source, weights, manifest.name)
     if network is not None:
-        x = network.example_inputs if images is None else images
         lowered, step_graph = read_lowered(artifact), lift_model(network.model, network.example_inputs)
+        x = steps_first(step_graph.meta[LAYOUT], network.example_inputs) if images is None else images
         _check_same_network(path, network, step_graph, lowered)
         flips = compare_with_float(lowered, step_graph, x, manifest.num_steps)
         parts += ["", "spikes that differ from the float model, layer by layer:", format_flips(flips)]

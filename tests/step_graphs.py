@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 from spikenm_compile.graph import INIT, LAYER, PER_STEP, REGION, ROLE, SHAPE, Region, Role, verify_graph
-from spikenm_compile.neurons import Charge, Neuron
+from spikenm_compile.neurons import Neuron, leaky
 from spikenm_compile.ops import NeuronStep
 
-LIF = Neuron(Charge.DECAY_INPUT_DIV, 2.0)
+LIF = leaky(2.0)
 
 
 class StepGraphBuilder:
@@ -47,17 +47,17 @@ class StepGraphBuilder:
         return node
 
     def neuron(self, name: str, source: Node, neuron: Neuron = LIF) -> Node:
-        """A spiking layer; returns its spikes."""
+        """A layer of neurons; returns its output."""
         module = NeuronStep(neuron)
         module.layer = name
         self.root.add_module(name, module)
         shape = source.meta[SHAPE]
-        v = self.state(f"{name}_v", shape, neuron.v_rest)
-        node = self.graph.call_module(name, (source, v))
+        states = [self.state(f"{name}_{state}", shape, first) for state, first in neuron.states.items()]
+        node = self.graph.call_module(name, (source, *states))
         node.meta = {REGION: Region.STEP, SHAPE: shape, LAYER: name}
-        spikes, potential = (self.function(operator.getitem, node, i) for i in (0, 1))
-        self.states.append((v, potential))
-        return spikes
+        output, *after = (self.function(operator.getitem, node, i) for i in range(1 + len(states)))
+        self.states += zip(states, after, strict=True)
+        return output
 
     def function(self, target: Any, *args: Any, region: Region = Region.STEP) -> Node:
         """A function of nodes."""

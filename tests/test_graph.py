@@ -32,10 +32,10 @@ from spikenm_compile.graph import (
     the_input,
     verify_graph,
 )
-from spikenm_compile.neurons import Charge, Neuron
+from spikenm_compile.neurons import leaky
 from spikenm_compile.passes.hoist_time_invariant import HoistTimeInvariant
 
-RESTING = Neuron(Charge.DECAY_DIV, 2.5, v_threshold=0.7, v_reset=-0.2)
+RESTING = leaky(2.5, decay_input=False, v_threshold=0.7, v_reset=-0.2)
 
 
 def build(*, per_step: bool = False, readout: str = "mean") -> GraphModule:

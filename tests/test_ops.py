@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from spikenm_compile.neurons import Charge, Neuron
+from spikenm_compile.neurons import leaky
 from spikenm_compile.ops import (
     SPIKES,
     IntConv2d,
@@ -125,7 +125,7 @@ def test_int_conv_equals_the_convolution_in_int64(
 
 
 def test_int_conv_neuron_is_the_composition() -> None:
-    conv, neuron = int_conv((5, 3, 3, 3)), NeuronStep(Neuron(Charge.DECAY_INPUT_DIV, 2.0))
+    conv, neuron = int_conv((5, 3, 3, 3)), NeuronStep(leaky(2.0))
     fused = IntConvNeuron(conv, neuron)
     v, expected_v = torch.zeros(2, 5, 5, 4), torch.zeros(2, 5, 5, 4)
     total = 0.0

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
 from torch import nn
 
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.adapter import Adapter, ModuleTypes
 from spikenm_compile.frontend.handwritten import HANDWRITTEN
 from spikenm_compile.frontend.layers import plain_standard_layer
+from spikenm_compile.frontend.norse import NORSE
+from spikenm_compile.frontend.recording import Record
+from spikenm_compile.frontend.sinabs import SINABS
+from spikenm_compile.frontend.snntorch import SNNTORCH
 from spikenm_compile.frontend.spikingjelly import SPIKINGJELLY
+from spikenm_compile.frontend.values import Layout
 from spikenm_compile.neurons import Neuron
 
-ADAPTERS: tuple[Adapter, ...] = (HANDWRITTEN, SPIKINGJELLY)
+ADAPTERS: tuple[Adapter, ...] = (HANDWRITTEN, SPIKINGJELLY, SNNTORCH, NORSE, SINABS)
 
 
 def stateful_types() -> ModuleTypes:
@@ -35,11 +44,44 @@ def canonical(module: nn.Module) -> Neuron:
     Raises:
         CaptureError: the neuron has no canonical form, or no library knows it.
     """
+    return _adapter_of(module).canonical(module)
+
+
+def returned(module: nn.Module, output: Any, state: Callable[[str], Any]) -> Any:
+    """What a call of a neuron returns, made of its output and its states; None: only running it can tell."""
+    return _adapter_of(module).returned(module, output, state)
+
+
+def given_states(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The states by name that a call gives to a neuron by hand, behind its input."""
+    return _adapter_of(module).given_states(module, args, kwargs)
+
+
+def check_input(module: nn.Module, shape: tuple[int, ...]) -> None:
+    """Raises CaptureError where the canonical neuron would mean something else for an input [B, ...] of that shape."""
+    _adapter_of(module).check_input(module, shape)
+
+
+def layout(module: nn.Module) -> Layout:
+    """Where a multi-step neuron has time."""
+    return _adapter_of(module).layout(module)
+
+
+def _adapter_of(module: nn.Module) -> Adapter:
     for adapter in ADAPTERS:
         if isinstance(module, adapter.neuron_types()):
-            return adapter.canonical(module)
+            return adapter
     known = ", ".join(adapter.name for adapter in ADAPTERS)
     raise CaptureError(f"{type(module).__name__} is not a neuron of a known library ({known}); use a neuron of these")
+
+
+@contextmanager
+def recorded_by_libraries(model: nn.Module, is_recording: Callable[[], bool], record: Record) -> Iterator[None]:
+    """A block in which every library records what would change states of `model` during a trace."""
+    with ExitStack() as stack:
+        for adapter in ADAPTERS:
+            stack.enter_context(adapter.recording(model, is_recording, record))
+        yield
 
 
 def plain_layer(module: nn.Module) -> nn.Module | None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule
 
 from spikenm_compile.errors import CaptureError
-from spikenm_compile.frontend.adapters import is_neuron, stateful_types
+from spikenm_compile.frontend.adapters import stateful_types
 from spikenm_compile.frontend.snapshot import Snapshot, restored
 from spikenm_compile.frontend.tracer import ShapeTracer
 
@@ -40,7 +40,7 @@ def capture(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...] | None
         raise CaptureError(
             f"the model is a single {type(model).__name__}; capture takes a network; wrap it in torch.nn.Sequential"
         )
-    tracer = ShapeTracer(stateful, is_neuron)
+    tracer = ShapeTracer(stateful)
     with restored(model) as snapshot:
         try:
             graph = tracer.record(model, inputs)

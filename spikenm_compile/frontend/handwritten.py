@@ -18,8 +18,8 @@ def _canonical(module: nn.Module) -> Neuron:
     cls = type(module)
     if cls.forward is not SpikingNeuron.forward or cls._step is not SpikingNeuron._step:
         raise CaptureError(
-            f"{cls.__name__} overrides the step of SpikingNeuron; a canonical neuron is charge, fire and reset of "
-            "spikenm_compile.neurons; override only coefficient() and canonical()"
+            f"{cls.__name__} overrides the step of SpikingNeuron; a canonical neuron is a list of equations; write the "
+            "step as a spikenm_compile.neurons.Neuron and override learned() only"
         )
     return module.canonical()
 

@@ -6,7 +6,9 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from spikenm_compile.errors import CaptureError
+from spikenm_compile.frontend.readings import LAYOUT, readings
 from spikenm_compile.frontend.readout import result_node
+from spikenm_compile.frontend.state_output import emit_read_states
 from spikenm_compile.frontend.time_lifter import TimeLifter
 
 
@@ -14,13 +16,15 @@ def lift(captured: GraphModule, example_inputs: Tensor) -> GraphModule:
     """The step graph of a captured model, with eval semantics.
 
     Multi-step models ([T, B, ...], or a static input repeated T times), single-step models called in a python loop
-    over time, and mixtures. Layers are plain torch modules that share the model's parameters. `meta["num_steps"]` of
-    the result is the T that the model has with this example; the graph itself is right for every T.
+    over time, and mixtures. Where the model's neurons take [B, T, ...] or [B·T, ...], so may its input and output; the
+    step graph has the steps first, as everywhere. Layers are plain torch modules that share the model's parameters.
+    `meta["num_steps"]` of the result is the T that the model has with this example, `meta["layout"]` says where the
+    model's input has time; the graph itself is right for every T.
 
     Args:
         captured: what `capture` gave.
-        example_inputs: one input of the model: [T, B, ...], or [B, ...] where it is the same at each step. A batch of
-            two or more keeps sizes apart that would otherwise look alike.
+        example_inputs: one input of the model, as it takes it: with time, or without where it is the same at each
+            step. A batch of two or more keeps sizes apart that would otherwise look alike.
 
     Raises:
         CaptureError: the steps are not copies of one another, or use what a step graph does not have.
@@ -35,18 +39,22 @@ def lift(captured: GraphModule, example_inputs: Tensor) -> GraphModule:
 
 
 def _first_that_fits(captured: GraphModule, example: Tensor) -> GraphModule:
-    """Read dimension 0 of the input as time, then as batch; if neither fits, the reading that got further explains."""
+    """Every way to read the input in time; if none fits, the reading that got furthest explains."""
     failures: list[tuple[int, CaptureError]] = []
-    for per_step in (True, False):
-        lifter = TimeLifter(captured, example, per_step=per_step)
+    for reading in readings(captured, example):
+        lifter = TimeLifter(captured, reading)
         try:
             value = lifter.read()
-            if not lifter.modules.has_neurons:
+            if not lifter.modules.neurons.found_any:
                 raise CaptureError(
                     "the model has no spiking neuron; a step graph is one time step of spiking neurons; add neurons of "
                     "a supported library or of spikenm_compile.neurons"
                 )
-            return lifter.time.builder.finish(result_node(lifter.time, value), lifter.time.num_steps)
+            node = result_node(lifter.time, lifter.modules.neurons.main_output(value), lifter.input)
+            step_graph = lifter.time.builder.finish(node, lifter.time.num_steps)
+            step_graph.meta[LAYOUT] = reading.layout
+            emit_read_states(step_graph)
+            return step_graph
         except CaptureError as error:
             failures.append((lifter.nodes_read, error))
     raise max(failures, key=lambda failure: failure[0])[1]

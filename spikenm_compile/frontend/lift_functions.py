@@ -36,7 +36,7 @@ def is_in_place(node: Node) -> bool:
     """Whether a node changes its first argument."""
     if node.op == "call_method":
         return str(node.target).endswith("_") and not str(node.target).endswith("__")
-    return node.op == "call_function" and name_of(node.target) in _IN_PLACE
+    return node.op == "call_function" and name_of(node.target) in (*_IN_PLACE, "setitem")
 
 
 def call(time: Time, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -149,7 +149,7 @@ def _zeros(time: Time, value: Value, *args: Any, **kwargs: Any) -> float:
 
 
 def _getattr(time: Time, value: Any, name: str) -> Any:
-    if isinstance(value, readout.MaxOverTime):
+    if isinstance(value, tuple) and name in getattr(value, "_fields", ()):
         return getattr(value, name)
     if name == "shape":
         return torch.Size(time.shape(value))
@@ -198,6 +198,7 @@ _RULES: dict[str, Rule] = {
     "numel": _numel,
     "len": _length,
     "getitem": readout.item,
+    "setitem": readout.assign,
     "select": readout.select,
     "unbind": readout.unbind,
     "stack": readout.stack,
@@ -207,6 +208,7 @@ _RULES: dict[str, Rule] = {
     "amax": readout.largest,
     **{name: reshape.rule(name) for name in ("flatten", "view", "reshape", "unflatten", "squeeze")},
     "unsqueeze": reshape.unsqueeze,
+    "transpose": reshape.transpose,
     "repeat": reshape.repeat,
     "expand": reshape.expand,
 }

@@ -1,18 +1,20 @@
-"""Modules of a captured graph in time: neurons become steps with explicit state, layers plain single-step layers."""
+"""Modules of a captured graph in time: layers become plain single-step layers, neurons go to `lift_neurons`."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
-from torch.fx import GraphModule
 
 from spikenm_compile.errors import CaptureError
-from spikenm_compile.frontend.adapters import canonical, is_multi_step, is_neuron, plain_layer, stateful_types
-from spikenm_compile.frontend.recording import AutogradFunction, call_reset
+from spikenm_compile.frontend import reshape
+from spikenm_compile.frontend.adapters import is_multi_step, is_neuron, plain_layer, stateful_types
+from spikenm_compile.frontend.lift_neurons import NeuronLifter
+from spikenm_compile.frontend.recording import AutogradFunction
 from spikenm_compile.frontend.time_algebra import Time
-from spikenm_compile.frontend.values import Final, Flat, Running, Sequence, Static, Step, Value
+from spikenm_compile.frontend.values import Sequence, Value, describe
 
 _ABSENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 _SUPPORTED: tuple[type[nn.Module], ...] = (
@@ -27,24 +29,6 @@ _SUPPORTED: tuple[type[nn.Module], ...] = (
 )
 
 
-def single_step_calls(captured: GraphModule) -> Counter[str]:
-    """How often each single-step neuron is called: once per time step of an unrolled loop.
-
-    Raises:
-        CaptureError: the neurons are not called equally often.
-    """
-    nodes = captured.graph.find_nodes(op="call_module", sort=False)
-    names = (str(node.target) for node in nodes)
-    calls = Counter(n for n in names if is_neuron(m := captured.get_submodule(n)) and not is_multi_step(m))
-    if len(set(calls.values())) > 1:
-        (most, high), (least, low) = calls.most_common()[0], calls.most_common()[-1]
-        raise CaptureError(
-            f"neuron '{most}' is called {high} times and '{least}' {low} times; each must be called once per step; "
-            "give every place in the network a neuron of its own"
-        )
-    return calls
-
-
 class ModuleLifter:
     """Reads module calls in time order.
 
@@ -55,83 +39,22 @@ class ModuleLifter:
 
     def __init__(self, time: Time, calls: Counter[str]) -> None:
         self.time = time
-        self.total = calls
-        self._made: Counter[str] = Counter()
-        self._inputs: dict[str, Any] = {}
-        self._spikes: dict[str, Any] = {}
-        self._names: dict[nn.Module, str] = {}
+        self.neurons = NeuronLifter(time, calls)
 
-    @property
-    def has_neurons(self) -> bool:
-        """Whether any neuron was met."""
-        return bool(self._spikes)
-
-    def call(self, name: str, module: nn.Module, args: tuple[Any, ...]) -> Value:
+    def call(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """What `module`, the user's `name`, gives for a value in time."""
-        if len(args) != 1 or not isinstance(args[0], Value):
+        (first, *others), named = (args, kwargs) if args else (list(kwargs.values())[:1], dict([*kwargs.items()][1:]))
+        is_spiking = is_neuron(module)
+        if not isinstance(first, Value) or ((others or named) and not is_spiking):
             raise CaptureError(
-                f"'{name}' ({type(module).__name__}) is called with {len(args)} arguments, or with a constant; layers "
-                "and neurons of a step take one traced tensor; keep state inside neurons only"
+                f"'{name}' ({type(module).__name__}) is called with {len(args) + len(kwargs)} arguments, or with a "
+                "constant; layers of a step take one traced tensor, neurons also their own states; keep state inside "
+                "neurons only"
             )
-        value = self.time.settled(args[0])
-        if is_neuron(module):
-            return self._neuron(name, module, value)
+        value = self.time.settled(first)
+        if is_spiking:
+            return self.neurons.call(name, module, value, tuple(others), named)
         return self._layer(name, module, value)
-
-    def is_reset(self, function: Any) -> bool:
-        """Whether `function` is a recorded reset."""
-        return function is call_reset
-
-    def note_reset(self, module: Any) -> None:
-        """A reset in forward: harmless before the first step or after the last, which is where a step graph has it."""
-        name = self._names.get(module, "")
-        if 0 < self._made[name] < self.total[name]:
-            raise CaptureError(
-                f"neuron '{name}' is reset between its time steps {self._made[name] - 1} and {self._made[name]}; a "
-                "reset is supported before the first step and after the last; move it out of the loop"
-            )
-
-    def _neuron(self, name: str, module: nn.Module, value: Value) -> Value:
-        self._names[module] = name
-        t, self._made[name] = self._made[name], self._made[name] + 1
-        if not is_multi_step(module):
-            return self._neuron_step(name, module, value, t)
-        if t > 0:
-            raise CaptureError(
-                f"neuron '{name}' is called twice on sequences; its state would run on from one place to the other; "
-                "give every place in the network a neuron of its own"
-            )
-        if not isinstance(value, Sequence) or value.dim != 0:
-            raise CaptureError(
-                f"multi-step neuron '{name}' gets {describe(value)}; it takes a sequence [T, B, ...]; give the model "
-                "such an input, or repeat the input T times in dimension 0"
-            )
-        self.time.note_length(value.length)
-        return Sequence(self._spiking(name, module, value), value.length)
-
-    def _neuron_step(self, name: str, module: nn.Module, value: Value, t: int) -> Step:
-        if not isinstance(value, Static) and not (isinstance(value, Step) and value.t == t):
-            raise CaptureError(
-                f"single-step neuron '{name}' gets {describe(value)} at its call {t}; it takes the value of step {t}; "
-                "call it once per time step, or give it the multi-step mode"
-            )
-        if t == 0:
-            self._inputs[name] = value.node
-            return Step(self._spiking(name, module, value), 0)
-        if value.node is not self._inputs[name]:
-            raise CaptureError(
-                f"neuron '{name}' gets '{value.node.name}' at step {t} and '{self._inputs[name].name}' at step 0; all "
-                "time steps must compute the same; give every place in the network a neuron of its own"
-            )
-        return Step(self._spikes[name], t)
-
-    def _spiking(self, name: str, module: nn.Module, value: Value) -> Any:
-        try:
-            neuron = canonical(module)
-        except CaptureError as error:
-            raise CaptureError(f"layer '{name}': {error}") from error
-        self._spikes[name] = self.time.builder.neuron(name, neuron, value.node)
-        return self._spikes[name]
 
     def _layer(self, name: str, module: nn.Module, value: Value) -> Value:
         try:
@@ -142,30 +65,17 @@ class ModuleLifter:
             return value
         if plain is None or not isinstance(plain, _SUPPORTED) or getattr(plain, "return_indices", False):
             raise CaptureError(_unsupported(name, module))
+        if isinstance(plain, nn.Flatten) and plain.start_dim == 0:
+            return reshape.rule("flatten")(self.time, value, 0, plain.end_dim)
         _check_layout(name, plain, value, multi_step=is_multi_step(module))
         if isinstance(plain, nn.Flatten):
             plain = nn.Flatten().eval()
         return self.time.layer(name, plain, value)
 
 
-def describe(value: Value) -> str:
-    """A value in time, in words."""
-    if isinstance(value, Step):
-        return f"the value of step {value.t}"
-    return {
-        Static: "a value without time",
-        Sequence: "a sequence",
-        Flat: "a sequence flattened into the batch",
-        Running: "a value summed over steps",
-        Final: "a value read out after the last step",
-    }[type(value)]
-
-
 def _check_layout(name: str, plain: nn.Module, value: Value, *, multi_step: bool) -> None:
     """Whether the layer, as the user wrote it, computes each step by itself on a value of this layout."""
-    is_sequence = isinstance(value, Sequence)
-    if isinstance(value, Sequence) and value.dim != 0:
-        is_sequence = False
+    is_sequence = isinstance(value, Sequence) and value.dim <= (0 if multi_step else 1)
     if isinstance(plain, nn.Linear):
         return
     if isinstance(plain, nn.Flatten):

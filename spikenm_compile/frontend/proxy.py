@@ -53,6 +53,8 @@ class ShapeProxy(Proxy):
                 return getattr(value, k)
             if k == "size":
                 return self._size
+        if isinstance(value, tuple) and k in getattr(value, "_fields", ()):
+            return self.tracer.create_proxy("call_function", getattr, (self, k), {})
         return super().__getattr__(k)
 
     def _size(self, dim: int | None = None) -> Any:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import operator
 from typing import Any, NamedTuple
 
+from torch import Tensor
 from torch.fx import Node
 
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.time_algebra import Time
-from spikenm_compile.frontend.values import Final, Flat, Reduce, Running, Sequence, Static, Step, Value
+from spikenm_compile.frontend.values import Collected, Final, Flat, Reduce, Running, Sequence, Static, Step, Value
 from spikenm_compile.graph import REGION, Region
 
 
@@ -18,16 +19,18 @@ def select(time: Time, value: Value, dim: int, index: int) -> Value:
     if not isinstance(value, Sequence) or dim != value.dim or not isinstance(index, int):
         raise CaptureError(
             f"index {index!r} in dimension {dim} has no form in a step graph; single time steps x[t] of a sequence "
-            "[T, B, ...] can be taken; select channels or samples outside the model"
+            "[T, B, ...], or x[:, t] of [B, T, ...], can be taken; select channels or samples outside the model"
         )
     time.note_length(value.length)
     return Step(value.node, index % value.length)
 
 
 def item(time: Time, value: Any, index: Any) -> Any:
-    """`x[t]`, and element `index` of what a reduction returns."""
+    """`x[t]`, `x[:, t]`, and element `index` of what a reduction returns."""
     if isinstance(value, tuple | list):
         return value[index]
+    if isinstance(index, tuple) and all(i == slice(None) for i in index[:-1]):
+        return select(time, value, len(index) - 1, index[-1])
     return select(time, value, 0, index)
 
 
@@ -48,6 +51,20 @@ def stack(time: Time, values: Any, dim: int = 0) -> Sequence:
         )
     time.note_length(len(steps))
     return Sequence(steps[0].node, len(steps), dim)
+
+
+def assign(time: Time, target: Any, index: Any, value: Value) -> Collected | Sequence:
+    """`out[t] = value` into a new tensor `out`, at each step in turn; the whole sequence once all are there."""
+    t = index[0] if isinstance(index, tuple) and all(i in (slice(None), ...) for i in index[1:]) else index
+    if not isinstance(target, Collected):
+        target = Collected((), len(target) if isinstance(target, Tensor) else time.num_steps)
+    if not isinstance(t, int) or not isinstance(value, Step) or not t == value.t == len(target.values):
+        raise CaptureError(
+            f"step {len(target.values)} of a sequence is written with index {index!r}; writing the value of each step "
+            "t to out[t], in order, is supported; collect the steps in a list and use torch.stack"
+        )
+    values = (*target.values, value)
+    return stack(time, values) if len(values) == target.size else Collected(values, target.size)
 
 
 def total(time: Time, value: Value, dim: Any = None, keepdim: bool = False) -> Running:
@@ -88,8 +105,13 @@ def _reduced(time: Time, value: Value, dim: Any, keepdim: bool, reduce: Reduce) 
     return Running(value.node, value.length, reduce)
 
 
-def result_node(time: Time, value: Any) -> Node:
+def result_node(time: Time, value: Any, given: Value) -> Node:
     """The node whose value the model returns.
+
+    Args:
+        time: the step graph under construction.
+        value: what the model returns.
+        given: its input; an output of all steps may have time where the input has it.
 
     Raises:
         CaptureError: more than one output, or one that is not a readout.
@@ -99,7 +121,8 @@ def result_node(time: Time, value: Any) -> Node:
             f"forward returns a {type(value).__name__}; a step graph has one output tensor; return the output only, "
             "with torch.stack for a list of steps"
         )
-    if isinstance(value, Sequence) and value.dim == 0:
+    is_like_input = type(value) is type(given) and getattr(value, "dim", None) == getattr(given, "dim", None)
+    if isinstance(value, Sequence | Flat) and (is_like_input or value == Sequence(value.node, value.length)):
         return value.node
     settled = time.settled(value)
     is_last = isinstance(settled, Final) or (isinstance(settled, Step) and settled.t == time.num_steps - 1)

@@ -31,10 +31,49 @@ class AutogradFunction(nn.Module):
         return self.function.__name__
 
 
-def call_reset(module: nn.Module) -> None:
-    """Call `module.reset()`: a reset that the model's forward does itself, as a graph node."""
-    reset: Callable[[], None] = getattr(module, "reset")  # noqa: B009  nn.Module declares no reset
+class StateCall(nn.Module):
+    """`function(module, *arguments)`, which sets the state of a module of the model, as one node of a graph.
+
+    A function node would run when a pickled graph is loaded, and be gone: loading traces the generated code again.
+
+    Args:
+        function: one of the functions below.
+        arguments: the module, which stays the model's own and is no submodule of this one, and what else it takes.
+        path: of the module, for print.
+    """
+
+    def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], path: str) -> None:
+        super().__init__()
+        self.function = function
+        self.arguments = arguments
+        self.path = path
+
+    def forward(self) -> Any:
+        """What the function gives."""
+        return self.function(*self.arguments)
+
+    def extra_repr(self) -> str:
+        """The call."""
+        return ", ".join([f"{self.function.__name__}({self.path}", *map(repr, self.arguments[1:])]) + ")"
+
+
+def call_reset(module: nn.Module, method: str = "reset") -> None:
+    """Call `module.reset()`, or what its library calls it: a reset that the model's forward does, as a graph node."""
+    reset: Callable[[], None] = getattr(module, method)
     reset()
+
+
+def call_initial(module: nn.Module, method: str) -> Any:
+    """Call `module.method()`, which sets the state anew and returns it, as a graph node."""
+    return getattr(module, method)()
+
+
+def call_detach(module: nn.Module) -> None:
+    """Cut the gradient through the state of a module that keeps it in buffers, as a graph node."""
+    for name in sorted(module._non_persistent_buffers_set):
+        buffer = module._buffers[name]
+        if buffer is not None:
+            buffer.detach_()
 
 
 @contextmanager

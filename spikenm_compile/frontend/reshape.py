@@ -29,47 +29,60 @@ def rule(method: str) -> Callable[..., Value]:
 
 
 def unsqueeze(time: Time, value: Value, dim: int) -> Value:
-    """`x.unsqueeze(0)`: a sequence of one step, usually to be repeated."""
-    if dim == 0 and isinstance(value, Static):
-        return Sequence(value.node, 1)
+    """`x.unsqueeze(0)`, `x.unsqueeze(1)`: a sequence of one step, usually to be repeated."""
+    if dim in (0, 1) and isinstance(value, Static):
+        return Sequence(value.node, 1, dim)
     raise CaptureError(
-        f"unsqueeze({dim}) has no form in a step graph; unsqueeze(0) of an input without time is supported; repeat the "
-        "input with x.unsqueeze(0).repeat(T, 1, ...)"
+        f"unsqueeze({dim}) has no form in a step graph; unsqueeze(0) or (1) of an input without time is supported; "
+        "repeat the input with x.unsqueeze(0).repeat(T, 1, ...)"
+    )
+
+
+def transpose(time: Time, value: Value, dim0: int, dim1: int) -> Value:
+    """`x.transpose(0, 1)`: between [T, B, ...] and [B, T, ...]."""
+    if isinstance(value, Sequence) and value.dim <= 1 and {dim0, dim1} == {0, 1}:
+        return Sequence(value.node, value.length, 1 - value.dim)
+    raise CaptureError(
+        f"transpose({dim0}, {dim1}) has no form in a step graph; transpose(0, 1) of a sequence [T, B, ...] is "
+        "supported; reorder other dimensions outside the model"
     )
 
 
 def repeat(time: Time, value: Value, *sizes: Any) -> Value:
-    """`x.repeat(T, 1, ...)` on [B, ...] or on [1, B, ...]."""
-    counts = _flat(sizes)
-    if any(n != 1 for n in counts[1:]):
+    """`x.repeat(T, 1, ...)` on [B, ...] or on [1, B, ...], `x.repeat(1, T, ...)` on [B, 1, ...]."""
+    counts, dim = _flat(sizes), _time_dim(value)
+    if any(n != 1 for i, n in enumerate(counts) if i != dim):
         raise CaptureError(
-            f"repeat{counts} repeats more than time; only the first dimension, time, can be repeated; use "
-            "x.unsqueeze(0).repeat(T, 1, ...)"
+            f"repeat{counts} repeats more than time; only time can be repeated; use x.unsqueeze(0).repeat(T, 1, ...)"
         )
-    return _sequence(time, value, counts[0], len(counts), f"repeat{counts}")
+    return _sequence(time, value, counts[dim], len(counts), f"repeat{counts}")
 
 
 def expand(time: Time, value: Value, *sizes: Any) -> Value:
-    """`x.expand(T, B, ...)` on [B, ...] or on [1, B, ...]."""
-    target = _flat(sizes)
+    """`x.expand(T, B, ...)` on [B, ...] or on [1, B, ...], `x.expand(B, T, ...)` on [B, 1, ...]."""
+    target, dim = _flat(sizes), _time_dim(value)
     rest = time.builder.shape(value.node)
-    if any(n not in (-1, have) for n, have in zip(target[1:], rest, strict=False)):
+    if any(n not in (-1, have) for n, have in zip(target[:dim] + target[dim + 1 :], rest, strict=False)):
         raise CaptureError(
-            f"expand{target} changes more than time; only the first dimension, time, can be expanded; use "
-            "x.unsqueeze(0).expand(T, -1, ...)"
+            f"expand{target} changes more than time; only time can be expanded; use x.unsqueeze(0).expand(T, -1, ...)"
         )
-    return _sequence(time, value, target[0], len(target), f"expand{target}")
+    return _sequence(time, value, target[dim], len(target), f"expand{target}")
+
+
+def _time_dim(value: Value) -> int:
+    """Where a value of one step is repeated."""
+    return value.dim if isinstance(value, Sequence) else 0
 
 
 def _sequence(time: Time, value: Value, length: int, rank: int, what: str) -> Sequence:
-    is_one_step = isinstance(value, Static) or (isinstance(value, Sequence) and value.length == 1 and value.dim == 0)
+    is_one_step = isinstance(value, Static) or (isinstance(value, Sequence) and value.length == 1)
     if not is_one_step or rank != len(time.builder.shape(value.node)) + 1:
         raise CaptureError(
             f"{what} has no form in a step graph; repeating an input without time T times in a new first dimension is "
             "supported; use x.unsqueeze(0).repeat(T, 1, ...)"
         )
     time.note_length(length)
-    return Sequence(value.node, length)
+    return Sequence(value.node, length, _time_dim(value))
 
 
 def _to_shape(time: Time, value: Value, after: Shape, method: str) -> Value:
@@ -90,10 +103,10 @@ def _to_shape(time: Time, value: Value, after: Shape, method: str) -> Value:
 
 
 def _layouts(value: Value) -> tuple[Value, ...]:
-    if isinstance(value, Sequence) and value.dim == 0:
-        return value, Flat(value.node, value.length)
+    if isinstance(value, Sequence) and value.dim <= 1:
+        return value, Flat(value.node, value.length, value.dim)
     if isinstance(value, Flat):
-        return value, Sequence(value.node, value.length)
+        return value, Sequence(value.node, value.length, value.dim)
     return (value,)
 
 

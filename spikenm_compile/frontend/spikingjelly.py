@@ -1,22 +1,27 @@
-"""SpikingJelly 2.0, `activation_based`: IFNode, LIFNode and ParametricLIFNode, and the layers of its `layer` module.
+"""SpikingJelly 2.0, `activation_based`: its neurons that have a step recurrence, and the layers of its `layer` module.
 
-Equations are those of `spikingjelly.activation_based.functional.{if,lif,plif}_step`. The library is looked up in
-`sys.modules` and never imported: whoever has a SpikingJelly model has imported it.
+IFNode, LIFNode and ParametricLIFNode are those of `functional.{if,lif,plif}_step`; `spikingjelly_forms` has the others.
+The library is looked up in `sys.modules` and never imported: whoever has a SpikingJelly model has imported it.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.adapter import Adapter, ModuleTypes
 from spikenm_compile.frontend.layers import plain_view
-from spikenm_compile.neurons import Charge, Neuron
+from spikenm_compile.frontend.spikingjelly_forms import FORMS, REFUSED, check_input
+from spikenm_compile.frontend.spikingjelly_graded_forms import DECODERS
+from spikenm_compile.frontend.values import Step
+from spikenm_compile.neurons import Neuron, integrate_and_fire, leaky, parametric_leaky
 
 _PACKAGE = "spikingjelly.activation_based"
+_OWN = ("IFNode", "LIFNode", "ParametricLIFNode")
 _STEPWISE_LAYERS = (
     *(f"{kind}{n}d" for kind in ("Conv", "BatchNorm", "MaxPool", "AvgPool", "AdaptiveAvgPool") for n in (1, 2, 3)),
     "Linear",
@@ -37,26 +42,31 @@ def _stateful_types() -> ModuleTypes:
 
 
 def _neuron_types() -> ModuleTypes:
-    found = (_class("neuron", name) for name in ("BaseNode", "SimpleBaseNode", "NonSpikingBaseNode"))
+    bases = ("BaseNode", "SimpleBaseNode", "NonSpikingBaseNode")
+    found = (_class("neuron", name) for name in (*bases, *FORMS, *REFUSED))
     return tuple(cls for cls in found if cls is not None)
 
 
 def _canonical(module: nn.Module) -> Neuron:
     node: Any = module
     cls = type(module)
-    if cls not in (_class("neuron", name) for name in ("IFNode", "LIFNode", "ParametricLIFNode")):
+    name = cls.__name__
+    if name in FORMS and cls is _class("neuron", name):
+        return FORMS[name](node)
+    if cls not in (_class("neuron", own) for own in _OWN):
+        why = f": {REFUSED[name]}" if name in REFUSED else ""
         raise CaptureError(
-            f"SpikingJelly's {cls.__name__} has no canonical neuron; IFNode, LIFNode and ParametricLIFNode have one; "
-            "use one of these"
+            f"SpikingJelly's {name} has no canonical neuron{why}; {', '.join((*_OWN, *FORMS))} themselves, no "
+            "subclasses of them, have one; use one of these"
         )
     _check_options(node)
+    threshold_and_reset = {"v_threshold": node.v_threshold, "v_reset": node.v_reset}
     if cls is _class("neuron", "IFNode"):
-        return Neuron(Charge.INTEGRATE, v_threshold=node.v_threshold, v_reset=node.v_reset)
+        return integrate_and_fire(**threshold_and_reset)
     if cls is _class("neuron", "LIFNode"):
-        form = Charge.DECAY_INPUT_DIV if node.decay_input else Charge.DECAY_DIV
-        return Neuron(form, float(node.tau), node.v_threshold, node.v_reset)
-    form = Charge.DECAY_INPUT_MUL if node.decay_input else Charge.DECAY_MUL
-    return Neuron(form, float(node.w.detach().sigmoid()), node.v_threshold, node.v_reset)
+        return leaky(float(node.tau), decay_input=node.decay_input, **threshold_and_reset)
+    decay = float(node.w.detach().sigmoid())
+    return parametric_leaky(decay, decay_input=node.decay_input, **threshold_and_reset)
 
 
 def _check_options(node: Any) -> None:
@@ -73,7 +83,8 @@ def _check_options(node: Any) -> None:
 
 
 def _is_multi_step(module: nn.Module) -> bool:
-    return getattr(module, "step_mode", None) == "m"
+    non_spiking = _class("neuron", "NonSpikingBaseNode")
+    return getattr(module, "step_mode", None) == "m" or (non_spiking is not None and isinstance(module, non_spiking))
 
 
 def _layer(module: nn.Module) -> nn.Module | None:
@@ -90,4 +101,26 @@ def _reset(module: nn.Module) -> None:
     node.reset()
 
 
-SPIKINGJELLY = Adapter("spikingjelly", _stateful_types, _neuron_types, _canonical, _is_multi_step, _layer, _reset)
+def _returned(module: nn.Module, output: Any, state: Callable[[str], Any]) -> Any:
+    """Non-spiking neurons return a list of all steps, or one value that they decode from it."""
+    node: Any = module
+    if type(module).__name__ not in ("NonSpikingIFNode", "NonSpikingLIFNode"):
+        return output
+    if isinstance(output, Tensor):
+        return None  # only running the neuron can tell
+    if node.decode in DECODERS:
+        return Step(output.node, output.length - 1)
+    return [Step(output.node, t) for t in range(output.length)]
+
+
+SPIKINGJELLY = Adapter(
+    "spikingjelly",
+    _stateful_types,
+    _neuron_types,
+    _canonical,
+    _is_multi_step,
+    _layer,
+    _reset,
+    returned=_returned,
+    check_input=check_input,
+)

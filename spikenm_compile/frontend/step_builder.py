@@ -86,16 +86,17 @@ class StepBuilder:
         return self._finish(call, _key(name, (node,), {}), module, (node,), region)
 
     def neuron(self, name: str, neuron: Neuron, current: Node) -> Node:
-        """Spikes of a layer of neurons fed with `current`; makes its state."""
+        """Output of a layer of neurons fed with `current`; makes its states, `<layer>_<state>`."""
         step = NeuronStep(neuron)
         step.layer = name
-        v = self._state(f"v_{name}", self.shape(current), neuron.v_rest)
-        call = self.graph_module.graph.call_module(add_module(self.graph_module, name, step), (current, v))
+        shape = self.shape(current)
+        states = [self._state(f"{name}_{state}", shape, first) for state, first in neuron.states.items()]
+        call = self.graph_module.graph.call_module(add_module(self.graph_module, name, step), (current, *states))
         call.meta[LAYER] = name
-        self._finish(call, object(), step, (current, v), Region.STEP)
-        spikes = self.call(operator.getitem, (call, 0))
-        self._next[v] = self.call(operator.getitem, (call, 1))
-        return spikes
+        self._finish(call, object(), step, (current, *states), Region.STEP)
+        output = self.call(operator.getitem, (call, 0))
+        self._next |= {state: self.call(operator.getitem, (call, i)) for i, state in enumerate(states, start=1)}
+        return output
 
     def accumulate(self, reduce: Reduce, node: Node) -> Node:
         """Running reduction of `node` over the steps: a state, and its next value in the step region."""
@@ -126,7 +127,7 @@ class StepBuilder:
         graph = self.graph_module.graph
         existing = [n for n in graph.nodes if n.op == "placeholder"]
         with graph.inserting_after(existing[-1]) if existing else graph.inserting_before():
-            node = graph.placeholder(name.replace(".", "_"))
+            node = graph.placeholder(_identifier(name))
         node.meta[ROLE] = role
         return node
 
@@ -157,7 +158,7 @@ class StepBuilder:
         return node
 
     def _define(self, node: Node, value: Any) -> None:
-        """Note the value of a node; the spikes' shape stands for the pair that a neuron step gives."""
+        """Note the value of a node; the shape of the output stands for all that a neuron step gives."""
         self._values[node] = value
         first: Tensor = value[0] if isinstance(value, tuple) else value
         if first.dim() == 0 or first.shape[0] != self.batch:
@@ -166,6 +167,12 @@ class StepBuilder:
                 "each sample must be computed by itself; keep the batch dimension in front"
             )
         node.meta[SHAPE] = tuple(first.shape[1:])
+
+
+def _identifier(name: str) -> str:
+    """A name for an argument: layers of a Sequential are named by number."""
+    plain = name.replace(".", "_")
+    return f"_{plain}" if plain[0].isdigit() else plain
 
 
 def _key(target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -149,7 +149,7 @@ def with_node(value: Value, node: Node) -> Value:
     if isinstance(value, Sequence):
         return Sequence(node, value.length, value.dim)
     if isinstance(value, Flat):
-        return Flat(node, value.length)
+        return Flat(node, value.length, value.dim)
     if isinstance(value, Step):
         return Step(node, value.t)
     return type(value)(node)  # type: ignore[call-arg]

@@ -10,12 +10,16 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import Argument, Target
 from torch.utils import _pytree as pytree
 
-from spikenm_compile.frontend import lift_functions, lift_modules
+from spikenm_compile.frontend import lift_functions
+from spikenm_compile.frontend.lift_modules import ModuleLifter
+from spikenm_compile.frontend.lift_neurons import single_step_calls
+from spikenm_compile.frontend.readings import Reading
+from spikenm_compile.frontend.recording import StateCall
 from spikenm_compile.frontend.step_builder import StepBuilder
 from spikenm_compile.frontend.time_algebra import Time
-from spikenm_compile.frontend.values import Sequence, Static, Value
+from spikenm_compile.frontend.values import Collected, Value
 
-_VALUE_TYPES = Value.__args__
+_VALUE_TYPES = (*Value.__args__, Collected)
 
 
 class TimeLifter(Interpreter):
@@ -23,21 +27,19 @@ class TimeLifter(Interpreter):
 
     Args:
         captured: the captured graph.
-        example: the example input.
-        per_step: read the input as [T, B, ...], another value at each step; else as [B, ...], the same at each step.
+        reading: the hypothesis.
     """
 
-    def __init__(self, captured: GraphModule, example: Tensor, *, per_step: bool) -> None:
+    def __init__(self, captured: GraphModule, reading: Reading) -> None:
         super().__init__(captured, garbage_collect_values=False)
         self.captured = captured
         self.extra_traceback = False  # fx would append the graph to messages made for users
         self.nodes_read = 0
-        calls = lift_modules.single_step_calls(captured)
-        num_steps = example.shape[0] if per_step else max(calls.values(), default=None)
-        self.time = Time(StepBuilder(example[0] if per_step else example, per_step=per_step), num_steps)
-        self.modules = lift_modules.ModuleLifter(self.time, calls)
-        node = self.time.builder.input
-        self.input: Value = Sequence(node, example.shape[0]) if per_step else Static(node)
+        calls = single_step_calls(captured)
+        num_steps = reading.length if reading.per_step else max(calls.values(), default=None)
+        self.time = Time(StepBuilder(reading.step, per_step=reading.per_step), num_steps)
+        self.modules = ModuleLifter(self.time, calls)
+        self.input = reading.value(self.time.builder.input)
 
     def read(self) -> Any:
         """What the captured graph returns, as a value in time."""
@@ -57,9 +59,11 @@ class TimeLifter(Interpreter):
         return found.detach() if isinstance(found, Tensor) else found
 
     def call_module(self, target: Target, args: tuple[Argument, ...], kwargs: dict[str, Any]) -> Any:
-        """A layer or a neuron."""
+        """A layer, a neuron, or a call that sets the state of a neuron."""
         module = self.captured.get_submodule(str(target))
-        return self.modules.call(str(target), module, (*args, *kwargs.values()))
+        if isinstance(module, StateCall):
+            return self.modules.neurons.set_state(module)
+        return self.modules.call(str(target), module, args, kwargs)
 
     def call_method(self, target: Target, args: tuple[Argument, ...], kwargs: dict[str, Any]) -> Any:
         """A tensor method."""
@@ -68,10 +72,9 @@ class TimeLifter(Interpreter):
         return lift_functions.call(self.time, str(target), args, kwargs)
 
     def call_function(self, target: Target, args: tuple[Argument, ...], kwargs: dict[str, Any]) -> Any:
-        """A function; one that meets no traced value is simply computed."""
-        if self.modules.is_reset(target):
-            return self.modules.note_reset(args[0])
-        if not _has_values(args, kwargs):
+        """A function; one that meets no traced value is simply computed, and so is a named tuple of states."""
+        is_tuple = isinstance(target, type) and issubclass(target, tuple)
+        if is_tuple or not _has_values(args, kwargs):
             with torch.no_grad():
                 return super().call_function(target, args, kwargs)
         return lift_functions.call(self.time, lift_functions.name_of(target), args, kwargs)

@@ -19,9 +19,17 @@ from torch.func import functional_call
 from torch.fx import Graph, Node, Proxy, Tracer
 from torch.utils import _pytree as pytree
 
+from spikenm_compile.errors import CaptureError
+from spikenm_compile.frontend.adapters import is_neuron, recorded_by_libraries, returned
 from spikenm_compile.frontend.layers import STANDARD_LAYERS
 from spikenm_compile.frontend.proxy import VALUE, ShapeProxy, is_real, is_unknown, value_of
-from spikenm_compile.frontend.recording import AutogradFunction, call_reset, recorded_functions, recorded_resets
+from spikenm_compile.frontend.recording import (
+    AutogradFunction,
+    StateCall,
+    call_initial,
+    recorded_functions,
+    recorded_resets,
+)
 from spikenm_compile.frontend.snapshot import TrainingFlag, restored
 
 _UNKNOWN_VALUE = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
@@ -35,16 +43,14 @@ class ShapeTracer(Tracer):
 
     Args:
         stateful: modules that keep values between calls; they and the standard layers stay one node each.
-        same_shape: stateful modules whose output has the shape of their input; they are never run on fake tensors.
     """
 
     proxy_buffer_attributes = True  # so that `self.buffer.add_(1)` is recorded and not run
 
-    def __init__(self, stateful: tuple[type[nn.Module], ...], same_shape: Callable[[nn.Module], bool]) -> None:
+    def __init__(self, stateful: tuple[type[nn.Module], ...]) -> None:
         super().__init__(autowrap_functions=_FACTORIES)
         self._autowrap_search.append(torch)  # fx patches them where it searches: in the namespace they are called from
         self.stateful = stateful
-        self.same_shape = same_shape
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self.inputs: Mapping[str, Any] = {}
         self.module_stack_names: list[str] = []
@@ -56,18 +62,20 @@ class ShapeTracer(Tracer):
         self.inputs = {name: self._fake(x) for name, x in inputs.items()}
         with (
             recorded_resets(model, self.stateful, lambda: not self._evaluating, self._record_call),
+            recorded_by_libraries(model, lambda: not self._evaluating, self._record_call),
             recorded_functions(lambda: not self._evaluating, self._record_function),
         ):
             graph = self.trace(model)
         graph._tracer_cls = None  # unpickling a GraphModule traces its code again, which the plain tracer can do
         for node in graph.nodes:
             node.meta.pop("is_wrapped", None)  # else the generated code breaks later traces: wrap("torch.zeros")
+            node.type = None  # an annotation that is a string cannot be pickled with the generated code
         graph.eliminate_dead_code(is_impure_node=lambda node: not _is_removable(node))
         return graph
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Stateful modules and standard layers, by isinstance."""
-        return isinstance(m, (*self.stateful, *STANDARD_LAYERS, AutogradFunction))
+        return isinstance(m, (*self.stateful, *STANDARD_LAYERS, AutogradFunction, StateCall))
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
@@ -90,8 +98,25 @@ class ShapeTracer(Tracer):
         return result
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
-        """As fx does, but inert while a node is evaluated."""
-        return attr_val if self._evaluating else super().getattr(attr, attr_val, parameter_proxy_cache)
+        """As fx does, but inert while a node is evaluated.
+
+        Raises:
+            CaptureError: a state is read out of its neuron: the graph would hold its value at one moment only.
+        """
+        if self._evaluating:
+            return attr_val
+        if isinstance(attr_val, Tensor):
+            self._refuse_state(attr, attr_val)
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def _refuse_state(self, attribute: str, value: Tensor) -> None:
+        for name, module in self.root.named_modules():
+            is_state = attribute in module._non_persistent_buffers_set and module._buffers[attribute] is value
+            if is_state and isinstance(module, self.stateful):
+                raise CaptureError(
+                    f"forward reads the state '{attribute}' of neuron '{name}' ({type(module).__name__}) from the "
+                    "outside; what a call of the neuron returns can be used; let it return its state (output=True)"
+                )
 
     def create_proxy(
         self,
@@ -133,7 +158,7 @@ class ShapeTracer(Tracer):
         values, named = pytree.tree_map(lambda a: self._fake(value_of(a)), (args, kwargs))
         try:
             if kind == "call_function":
-                return None if target is call_reset else target(*values, **named)
+                return target(*values, **named)
             if kind == "call_method":
                 return getattr(values[0], target)(*values[1:], **named)
             return self._evaluate_module(self.root.get_submodule(target), values, named)
@@ -141,8 +166,13 @@ class ShapeTracer(Tracer):
             return None
 
     def _evaluate_module(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        if self.same_shape(module):
-            return args[0].clone()
+        if isinstance(module, StateCall):
+            return self._evaluate_state_call(module)
+        if is_neuron(module):
+            x: Tensor = args[0] if args else next(iter(kwargs.values()))
+            result = returned(module, x.clone(), lambda _: x.clone())
+            if result is not None:
+                return result
         fakes = {name: self._fake(t) for name, t in (*module.named_parameters(), *module.named_buffers())}
         with restored(module):
             try:
@@ -151,6 +181,14 @@ class ShapeTracer(Tracer):
                 if isinstance(module, STANDARD_LAYERS):
                     raise
                 return None  # foreign code need not work on fake tensors; only who needs this shape will complain
+
+    @staticmethod
+    def _evaluate_state_call(call: StateCall) -> Any:
+        """Only a call that returns the first states has a value."""
+        if call.function is not call_initial:
+            return None
+        with restored(call.arguments[0]):
+            return call()
 
     def _fake(self, value: Any) -> Any:
         """Fake tensor of a real one, always the same; anything else as it is."""
@@ -163,7 +201,8 @@ class ShapeTracer(Tracer):
         return self._fakes[id(value)][1]
 
     def _record_call(self, function: Any, args: tuple[Any, ...]) -> Any:
-        return self.create_proxy("call_function", function, args, {})
+        call = StateCall(function, args, self.path_of_module(args[0]))
+        return self._record_new_module(call, f"_{function.__name__}", ())
 
     def _record_function(self, function: Any, args: tuple[Any, ...]) -> Any:
         return self._record_new_module(AutogradFunction(function), f"_function_{function.__name__}", args)
@@ -176,7 +215,8 @@ class ShapeTracer(Tracer):
 
     def _record_new_module(self, module: nn.Module, name: str, args: tuple[Any, ...]) -> Any:
         unique = self.get_fresh_qualname(name)
-        self.root.add_module(unique, module)
+        # a new dictionary: forward may be going through the modules right now, to reset them all
+        self.root.__dict__["_modules"] = {**self.root._modules, unique: module}
         return self.create_proxy("call_module", unique, args, {})
 
 

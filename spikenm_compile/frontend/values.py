@@ -45,10 +45,11 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Flat:
-    """All steps in the batch dimension: [T·B, ...], time outermost."""
+    """All steps in the batch dimension: [T·B, ...] with time outermost (dim 0), or [B·T, ...] with the batch (1)."""
 
     node: Node
     length: int
+    dim: int = 0
 
 
 @dataclass(frozen=True)
@@ -67,4 +68,42 @@ class Final:
     node: Node
 
 
+@dataclass(frozen=True)
+class Layout:
+    """How a multi-step module wants all steps in one tensor: a Sequence, or where `is_flat` a Flat."""
+
+    dim: int = 0
+    """Dimension of time, before the batch and time became one where `is_flat`."""
+    is_flat: bool = False
+    batch: int | None = None
+    """B that the module splits a Flat with, where it fixes that."""
+    length: int | None = None
+    """T that the module splits a Flat with, where it fixes that."""
+
+    def __str__(self) -> str:
+        order = ["T", "B"] if self.dim == 0 else ["B", "T"]
+        return f"[{('*' if self.is_flat else ', ').join(order)}, ...]"
+
+
+@dataclass(frozen=True)
+class Collected:
+    """A tensor of all steps, `size` of them, into which the steps in `values` have been written so far."""
+
+    values: tuple[Step, ...]
+    size: int
+
+
 Value = Static | Step | Sequence | Flat | Running | Final
+
+
+def describe(value: Value) -> str:
+    """A value in time, in words."""
+    if isinstance(value, Step):
+        return f"the value of step {value.t}"
+    return {
+        Static: "a value without time",
+        Sequence: "a sequence",
+        Flat: "a sequence flattened into the batch",
+        Running: "a value summed over steps",
+        Final: "a value read out after the last step",
+    }[type(value)]

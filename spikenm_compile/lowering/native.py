@@ -49,6 +49,6 @@ def _write_output(planner: Planner) -> None:
 
 def _list_spikes(planner: Planner) -> None:
     for layer, node in spike_nodes(planner.lowered).items():
-        value = planner.values[node]
+        value = planner.emitted[node]
         size = {key: getattr(value.layout, key) for key in ("height", "width", "channels", "halo")}
         planner.program.spikes.append({"layer": layer, "offset": value.place.offset, **size})

@@ -7,6 +7,7 @@ from typing import Any
 
 from tvm import tirx
 
+from spikenm_compile.errors import PassError
 from spikenm_compile.lowering.kernels.dense_rows import DenseRows, build_dense_rows
 from spikenm_compile.lowering.kernels.event_list import EventList
 from spikenm_compile.lowering.kernels.event_rows import EventRows, build_event_rows
@@ -14,7 +15,7 @@ from spikenm_compile.lowering.kernels.prepare import StoredWeight, build_prepare
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Layout, Rows
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
 from spikenm_compile.neurons import Neuron
-from spikenm_compile.ops import IntConv2d, largest_sum
+from spikenm_compile.ops import IntConv2d, NeuronStep, largest_sum
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,25 @@ def build_layer(program: Program, code: LayerCode, name: str) -> LayerResult:
         return LayerResult(build_event_rows(name, events), params)
     dense = DenseRows(code.source, code.geometry, code.rows, code.conv.groups, code.out, code.neuron)
     return LayerResult(build_dense_rows(name, dense), params)
+
+
+def place_constants(program: Program, step: NeuronStep, channels: int) -> tuple[Place, ...]:
+    """Params for the constants per channel of a layer of neurons, in the order of the kernel's parameters.
+
+    Raises:
+        PassError: there are not as many values as channels.
+    """
+    places = []
+    for name, values in step.neuron.per_channel.items():
+        if len(values) != channels:
+            raise PassError(
+                f"layer '{step.layer}' has {len(values)} values of '{name}' and {channels} channels; one for each "
+                f"channel is supported, so give {channels} values or one number"
+            )
+        place = program.allocate(Space.PARAMS, 4 * channels)
+        program.copies.append((_stored(program, f"{step.layer}.{name}", 4 * channels), place, channels))
+        places.append(place)
+    return tuple(places)
 
 
 def _weights(program: Program, code: LayerCode, name: str) -> tuple[Place, ...]:

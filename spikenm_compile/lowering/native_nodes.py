@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -12,15 +13,18 @@ from torch.fx import Node
 
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import LEVELS, Region, Role, module_of, placeholders, result
+from spikenm_compile.lowering.exact import check_exact
 from spikenm_compile.lowering.kernels.joins import build_accumulate, build_join, build_over_steps, build_with_scalar
 from spikenm_compile.lowering.kernels.neuron import build_neuron
+from spikenm_compile.lowering.kernels.neuron_tile import Output
 from spikenm_compile.lowering.kernels.pools import build_max_pool_bits, build_max_pool_floats, build_sum_pool
 from spikenm_compile.lowering.kernels.quantize import build_quantize
 from spikenm_compile.lowering.kernels.values import Operand, Operation
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Planes
-from spikenm_compile.lowering.native_layers import LayerCode, build_layer
+from spikenm_compile.lowering.native_layers import LayerCode, build_layer, place_constants
 from spikenm_compile.lowering.planner import Planner, Value, size_of, source_of
 from spikenm_compile.lowering.program import Place, Steps
+from spikenm_compile.neurons import Neuron
 from spikenm_compile.ops import IntConv2d, IntConvNeuron, NeuronStep, QuantizeInput, pair
 from spikenm_compile.passes.select_kernels import EVENT_ROWS
 
@@ -84,7 +88,8 @@ def _view(planner: Planner, node: Node, _module: nn.Module) -> None:
     layout = source.layout
     if not isinstance(layout, Planes) and (layout.height, layout.width) != (1, 1):
         source = planner.as_layout(source, Planes(layout.height, layout.width, layout.channels))
-    viewed = type(source.layout)(*size_of(node), source.layout.halo)
+    height, width, channels = size_of(node)
+    viewed = replace(source.layout, height=height, width=width, channels=channels)
     planner.values[node] = Value(Operand(viewed, source.operand.is_static), source.place)
 
 
@@ -94,56 +99,78 @@ def _conv(planner: Planner, node: Node, conv: IntConv2d) -> None:
 
 
 def _conv_neuron(planner: Planner, node: Node, module: IntConvNeuron) -> None:
-    spikes, v = _place_neuron(planner, node)
+    neurons = _place_neurons(planner, node, module.neuron)
     # A fused kernel writes whole bytes of spikes: every group of output channels must start at one.
     if module.conv.groups == 1 or module.conv.weight.shape[0] // module.conv.groups % 8 == 0:
-        _layer(planner, node, module.conv, spikes, module.neuron, v.place)
+        _layer(planner, node, module.conv, neurons.out, neurons)
         return
     current = planner.new(Floats(*size_of(node)))
     _layer(planner, node, module.conv, current, None)
-    _emit_neuron(planner, module.neuron, current, v, spikes)
+    _emit_neurons(planner, neurons, current)
 
 
-def _layer(
-    planner: Planner, node: Node, conv: IntConv2d, out: Value, neuron: NeuronStep | None, *potential: Place
-) -> None:
+def _layer(planner: Planner, node: Node, conv: IntConv2d, out: Value, neurons: PlacedNeurons | None) -> None:
     value = planner.values[source_of(node)]
+    neuron, places = (neurons.neuron, neurons.places) if neurons else (None, ())
     if conv.kernel == EVENT_ROWS:
         lists, *inputs = planner.event_list(value)
-        code = LayerCode(conv, lists, out.layout, neuron.neuron if neuron else None, planner.tile_width)
+        code = LayerCode(conv, lists, out.layout, neuron, planner.width_for(neuron))
     else:
-        value = planner.as_bytes(value, max(conv.padding))
+        value = planner.as_bytes(value, max(conv.padding), signed=conv.levels.low < 0)
         assert isinstance(value.layout, Bytes)
         inputs = [value.place]
-        code = LayerCode(conv, value.layout, out.layout, neuron.neuron if neuron else None, planner.tile_width)
+        code = LayerCode(conv, value.layout, out.layout, neuron, planner.width_for(neuron))
     layer = build_layer(planner.program, code, planner.name(conv.layer.replace(".", "_")))
-    planner.emit(layer.functions, *inputs, *layer.params, *potential, out.place)
+    planner.emit(layer.functions, *inputs, *layer.params, *places, out.place)
 
 
-def _place_neuron(planner: Planner, node: Node) -> tuple[Value, Value]:
-    """Buffers of a neuron's spikes and potential; its getitem nodes get their values here."""
+@dataclass(frozen=True)
+class PlacedNeurons:
+    """A layer of neurons and its buffers."""
+
+    neuron: Neuron
+    places: tuple[Place, ...]
+    """Constants per channel, states."""
+    out: Value
+
+
+def _place_neurons(planner: Planner, node: Node, module: NeuronStep) -> PlacedNeurons:
+    """Buffers of a layer of neurons; its getitem nodes get their values here."""
+    neuron = module.neuron
+    check_exact(module)
     results = {user.args[1]: user for user in node.users}
-    state, potential = node.args[1], results.get(1)
-    assert isinstance(state, Node)
-    if len(state.users) != 1 or potential is None or planner.next_state.get(potential) is not state:
-        raise PassError(_reads_state(node, state))
-    spikes = results.get(0, node)
-    planner.values[spikes] = planner.new(Bits(*size_of(node), planner.halo(spikes)))
-    planner.values[potential] = planner.values[state]
-    return planner.values[spikes], planner.values[state]
+    states = []
+    for index, state in enumerate(node.args[1:], start=1):
+        assert isinstance(state, Node)
+        after = results.get(index)
+        if len(state.users) != 1 or after is None or planner.next_state.get(after) is not state:
+            raise PassError(_reads_state(node, state))
+        planner.values[after] = planner.values[state]
+        states.append(planner.values[state].place)
+    output = results.get(0, node)
+    planner.values[output] = planner.emitted[output] = planner.new(_output_layout(planner, neuron, output))
+    constants = place_constants(planner.program, module, size_of(node)[2])
+    return PlacedNeurons(neuron, (*constants, *states), planner.values[output])
+
+
+def _output_layout(planner: Planner, neuron: Neuron, output: Node) -> Output:
+    """Spikes as bits, counts as bytes, real numbers as float32."""
+    if neuron.levels is None:
+        return Floats(*size_of(output))
+    halo = planner.halo(output)
+    return Bits(*size_of(output), halo) if neuron.is_binary else Bytes(*size_of(output), halo, neuron.levels.low < 0)
 
 
 def _neuron(planner: Planner, node: Node, module: NeuronStep) -> None:
     current = planner.as_floats(planner.values[source_of(node)])
-    spikes, v = _place_neuron(planner, node)
-    _emit_neuron(planner, module, current, v, spikes)
+    _emit_neurons(planner, _place_neurons(planner, node, module), current)
 
 
-def _emit_neuron(planner: Planner, module: NeuronStep, current: Value, v: Value, spikes: Value) -> None:
-    assert isinstance(spikes.layout, Bits)
-    name, width = planner.name("neuron"), planner.tile_width
-    functions = build_neuron(name, module.neuron, current.operand, spikes.layout, width)
-    planner.emit(functions, current.place, v.place, spikes.place)
+def _emit_neurons(planner: Planner, neurons: PlacedNeurons, current: Value) -> None:
+    layout, width = neurons.out.layout, planner.width_for(neurons.neuron)
+    assert isinstance(layout, Bits | Bytes | Floats)
+    functions = build_neuron(planner.name("neuron"), neurons.neuron, current.operand, layout, width)
+    planner.emit(functions, current.place, *neurons.places, neurons.out.place)
 
 
 def _max_pool(planner: Planner, node: Node, pool: nn.MaxPool2d) -> None:
@@ -179,8 +206,8 @@ def _sum_pool(planner: Planner, node: Node, pool: nn.AvgPool2d) -> None:
 
 def _join(planner: Planner, node: Node) -> None:
     a, b = (planner.values[s] for s in node.args if isinstance(s, Node))
-    is_count = node.meta.get(LEVELS) is not None
-    layout = Bytes(*size_of(node), planner.halo(node)) if is_count else Floats(*size_of(node))
+    levels, size = node.meta.get(LEVELS), size_of(node)
+    layout = Floats(*size) if levels is None else Bytes(*size, planner.halo(node), levels.low < 0)
     planner.values[node] = out = planner.new(layout)
     functions = build_join(planner.name("join"), OPERATIONS[node.target], a.operand, b.operand, layout)
     planner.emit(functions, a.place, b.place, out.place)

@@ -38,7 +38,7 @@ OPSET = 18
 """Old enough for every runtime in use; has Shape with start and end."""
 IR_VERSION = 8
 """The IR version of opset 18."""
-PRODUCER, PRODUCER_VERSION = "spikenm_compile", "1"
+PRODUCER, PRODUCER_VERSION = "spikenm_compile", "2"
 """Written into each model; the version counts changes of the lowering, so that equal graphs give equal bytes."""
 
 

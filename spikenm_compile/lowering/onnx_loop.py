@@ -83,7 +83,7 @@ def single(node: Node, values: dict[Node, Value]) -> str:
     """The one tensor that `node` gives."""
     value = values[node]
     if not isinstance(value, str):
-        raise PassError(f"node '{node.name}' gives (spikes, potential) where one tensor is used; add a getitem")
+        raise PassError(f"node '{node.name}' gives (output, *states) where one tensor is used; add a getitem")
     return value
 
 
@@ -114,7 +114,7 @@ def _carried_last(lowered: GraphModule, inside: dict[Node, Value], values: dict[
         value = inside[node]
         parts = (value,) if isinstance(value, str) else value
         finals = [f"{node.name}.last_{i}" for i in range(len(parts))]
-        values[node] = finals[0] if isinstance(value, str) else (finals[0], finals[1])
+        values[node] = finals[0] if isinstance(value, str) else tuple(finals)
         for i, (part, final) in enumerate(zip(parts, finals, strict=True)):
             yield Carried(f"{node.name}.previous_{i}", part, final, node.meta[SHAPE], 0.0)
 

@@ -21,11 +21,11 @@ from spikenm_compile import ops
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import REGION, ROLE, SHAPE, Region, Role, module_of
 from spikenm_compile.lowering.onnx_fragment import Fragment
+from spikenm_compile.lowering.onnx_neuron import neuron_step
 from spikenm_compile.lowering.onnx_pool import avg_pool, max_pool
-from spikenm_compile.neurons import Charge, Fire, Neuron
 
-Value: TypeAlias = str | tuple[str, str]
-"""Name of an ONNX value, or the names of (spikes, membrane potential)."""
+Value: TypeAlias = str | tuple[str, ...]
+"""Name of an ONNX value, or the names of (output, *next states) of neurons."""
 
 
 def lower_region(fragment: Fragment, graph_module: GraphModule, region: Region, values: dict[Node, Value]) -> None:
@@ -61,8 +61,8 @@ def _function(fragment: Fragment, node: Node, values: dict[Node, Value]) -> Valu
     if node.target is operator.getitem:
         source, index = node.args
         parts = values[source] if isinstance(source, Node) else ""
-        if isinstance(parts, str) or not isinstance(index, int) or index not in (0, 1):
-            raise PassError(f"node '{node.name}' takes item {index} of a value that is not (spikes, potential)")
+        if isinstance(parts, str) or not isinstance(index, int) or not 0 <= index < len(parts):
+            raise PassError(f"node '{node.name}' takes item {index} of a value that is not (output, *states)")
         return parts[index]
     op_type = _FUNCTIONS[node.target]  # type: ignore[index]
     return fragment.op(op_type, *(_argument(fragment, node, argument, values) for argument in node.args))
@@ -146,42 +146,10 @@ def _split(weight: Tensor, num_parts: int) -> Iterator[Tensor]:
         yield weight * (part_of_tap == part)
 
 
-def _neuron_step(fragment: Fragment, _: Node, module: ops.NeuronStep, x: str, v: str) -> tuple[str, str]:
-    h = _charge(fragment, module.neuron, x, v)
-    s = _fire(fragment, module.neuron, h)
-    return s, _reset(fragment, module.neuron, h, s)
-
-
-def _charge(fragment: Fragment, neuron: Neuron, x: str, v: str) -> str:
-    op = fragment.op
-    if neuron.charge is Charge.INTEGRATE:
-        return op("Add", v, x)
-    c = fragment.scalar(neuron.coefficient)
-    above_rest = op("Sub", v, fragment.scalar(neuron.v_rest))
-    if neuron.charge is Charge.DECAY_INPUT_DIV:
-        return op("Add", v, op("Div", op("Sub", x, above_rest), c))
-    if neuron.charge is Charge.DECAY_DIV:
-        return op("Add", op("Sub", v, op("Div", above_rest, c)), x)
-    if neuron.charge is Charge.DECAY_INPUT_MUL:
-        return op("Add", v, op("Mul", op("Sub", x, above_rest), c))
-    return op("Add", op("Sub", v, op("Mul", above_rest, c)), x)
-
-
-def _fire(fragment: Fragment, neuron: Neuron, h: str) -> str:
-    comparison = "GreaterOrEqual" if neuron.fire is Fire.AT_LEAST else "Greater"
-    distance = fragment.op("Sub", h, fragment.scalar(neuron.v_threshold))
-    return fragment.op("Cast", fragment.op(comparison, distance, fragment.scalar(0.0)), to=TensorProto.FLOAT)
-
-
-def _reset(fragment: Fragment, neuron: Neuron, h: str, s: str) -> str:
-    op, scalar = fragment.op, fragment.scalar
-    if neuron.v_reset is None:
-        return op("Sub", h, op("Mul", s, scalar(neuron.v_threshold)))
-    return op("Add", op("Mul", s, scalar(neuron.v_reset)), op("Mul", op("Sub", scalar(1.0), s), h))
-
-
-def _conv_neuron(fragment: Fragment, node: Node, module: ops.IntConvNeuron, levels: str, v: str) -> tuple[str, str]:
-    return _neuron_step(fragment, node, module.neuron, _current(fragment, node, module.conv, levels), v)
+def _conv_neuron(
+    fragment: Fragment, node: Node, module: ops.IntConvNeuron, levels: str, *states: str
+) -> tuple[str, ...]:
+    return neuron_step(fragment, node, module.neuron, _current(fragment, node, module.conv, levels), *states)
 
 
 def _reshape(fragment: Fragment, node: Node, _: nn.Module, x: str) -> str:
@@ -191,7 +159,7 @@ def _reshape(fragment: Fragment, node: Node, _: nn.Module, x: str) -> str:
 _MODULES: dict[type[nn.Module], Callable[..., Value]] = {
     ops.QuantizeInput: _quantize,
     ops.IntConv2d: _current,
-    ops.NeuronStep: _neuron_step,
+    ops.NeuronStep: neuron_step,
     ops.IntConvNeuron: _conv_neuron,
     nn.MaxPool2d: max_pool,
     nn.AvgPool2d: avg_pool,

@@ -15,6 +15,7 @@ from spikenm_compile.lowering.kernels.joins import build_last
 from spikenm_compile.lowering.kernels.values import Operand, build_convert
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Layout, Planes
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
+from spikenm_compile.neurons import Neuron
 from spikenm_compile.ops import IntConv2d, IntConvNeuron, pair
 
 
@@ -40,6 +41,8 @@ class Planner:
         self.program = Program(max_steps)
         self.region = Region.BEFORE
         self.values: dict[Node, Value] = {}
+        self.emitted: dict[Node, Value] = {}
+        """What layers of neurons emit at each step, wherever a reader after the steps finds the last of it."""
         self.next_state = {value: state for state, value in next_states(lowered).items()}
         self._converted: dict[tuple[Place, Layout], Value] = {}
         self._lists: dict[tuple[Place, Layout], tuple[EventList, Place, Place]] = {}
@@ -90,12 +93,16 @@ class Planner:
         """`value` as float32, channels innermost."""
         return self.as_layout(value, Floats(value.layout.height, value.layout.width, value.layout.channels))
 
-    def as_bytes(self, value: Value, halo: int) -> Value:
+    def width_for(self, neuron: Neuron | None) -> int:
+        """Channels of a tile, a multiple of 8: the more states a neuron has, the fewer channels fit the registers."""
+        num_states = 1 if neuron is None else max(1, len(neuron.states))
+        return max(8, self.tile_width // num_states // 8 * 8)
+
+    def as_bytes(self, value: Value, halo: int, *, signed: bool) -> Value:
         """Whole numbers, one byte each, with at least that halo."""
         layout = value.layout
         if isinstance(layout, Bytes) and layout.halo >= halo:
             return value
-        signed = isinstance(layout, Bytes) and layout.signed
         return self.as_layout(value, Bytes(layout.height, layout.width, layout.channels, halo, signed))
 
     def event_list(self, spikes: Value) -> tuple[EventList, Place, Place]:

@@ -2,8 +2,9 @@
 
     description   {"format", "num_steps"?, "modules": {target: {...}}, "nodes": [{...}], "output": {...}}
     tensors       "<module>.weight" int8, "<module>.scale" and "<module>.bias" float32, of each IntConv2d
+                  "<module>.<constant>" float32, of each NeuronStep with constants per channel
 
-`<module>` is the convolution's qualified name (`conv1`, or `conv1.conv` inside of an IntConvNeuron). Only the closed
+`<module>` is the qualified name (`conv1`, or `lif1.conv` and `lif1.neuron` inside of an IntConvNeuron). Only the closed
 lists of modules, functions and annotations below are written or read; names are checked before fx makes code of them.
 """
 
@@ -34,16 +35,11 @@ from spikenm_compile.graph import (
     result,
     verify_graph,
 )
-from spikenm_compile.lowering.serialize_modules import (
-    Arrays,
-    decode_levels,
-    decode_module,
-    encode_levels,
-    encode_module,
-)
+from spikenm_compile.lowering.serialize_modules import decode_module, encode_module
 from spikenm_compile.lowering.serialize_records import Object, Record, encode_number
+from spikenm_compile.lowering.serialize_values import Arrays, decode_levels, encode_levels
 
-FORMAT = 1
+FORMAT = 2
 """Version of the description."""
 
 _FUNCTIONS: dict[str, Callable[..., Any]] = {name: function for function, name in ALLOWED_FUNCTIONS.items()}

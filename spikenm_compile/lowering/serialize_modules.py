@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from spikenm_compile.errors import ArtifactError, PassError, PatternError
-from spikenm_compile.lowering.serialize_records import Object, Record, encode_number
-from spikenm_compile.neurons import Charge, Fire, Neuron
-from spikenm_compile.ops import IntConv2d, IntConvNeuron, Levels, NeuronStep, QuantizeInput
+from spikenm_compile.errors import PassError, PatternError
+from spikenm_compile.lowering.serialize_neurons import decode_neuron, encode_neuron
+from spikenm_compile.lowering.serialize_records import Object, Record
+from spikenm_compile.lowering.serialize_values import Arrays, decode_levels, encode_levels, stored_tensor
+from spikenm_compile.ops import IntConv2d, IntConvNeuron, NeuronStep, QuantizeInput
 from spikenm_compile.pattern import Pattern
-
-Arrays = Mapping[str, npt.NDArray[Any]]
-"""Tensors by name: `<module>.weight`, `<module>.scale`, `<module>.bias`."""
 
 _PLAIN: dict[str, tuple[type[nn.Module], tuple[str, ...]]] = {
     "MaxPool2d": (nn.MaxPool2d, ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode")),
@@ -41,7 +37,7 @@ def encode_module(name: str, module: nn.Module, tensors: dict[str, npt.NDArray[A
     if kind is IntConv2d:
         return _encode_conv(name, module, tensors)  # type: ignore[arg-type]
     if kind is NeuronStep:
-        return _encode_neuron(module)  # type: ignore[arg-type]
+        return encode_neuron(name, module, tensors)  # type: ignore[arg-type]
     if kind is QuantizeInput:
         return {"kind": "QuantizeInput", "levels": encode_levels(module.levels)}  # type: ignore[arg-type]
     if kind is IntConvNeuron:
@@ -66,12 +62,12 @@ def decode_module(name: str, record: Record, tensors: Arrays) -> nn.Module:
     if kind == "IntConv2d":
         return _decode_conv(name, record, tensors)
     if kind == "NeuronStep":
-        return _decode_neuron(record)
+        return decode_neuron(name, record, tensors)
     if kind == "QuantizeInput":
         return QuantizeInput(decode_levels(record.record("levels")))
     if kind == "IntConvNeuron":
         conv = _decode_conv(f"{name}.conv", record.record("conv"), tensors)
-        return IntConvNeuron(conv, _decode_neuron(record.record("neuron")))
+        return IntConvNeuron(conv, decode_neuron(f"{name}.neuron", record.record("neuron"), tensors))
     if kind not in _PLAIN:
         raise record.wrong("kind", "a known kind of module")
     plain, fields = _PLAIN[kind]
@@ -79,45 +75,6 @@ def decode_module(name: str, record: Record, tensors: Arrays) -> nn.Module:
         return plain(**{field: _decode_plain(record, field) for field in fields})
     except (TypeError, ValueError) as error:
         raise record.wrong("kind", f"used with other arguments ({error})") from error
-
-
-def encode_levels(levels: Levels) -> Object:
-    """Levels as a JSON object."""
-    return {"low": levels.low, "high": levels.high, "scale": levels.scale}
-
-
-def decode_levels(record: Record) -> Levels:
-    """Inverse of `encode_levels`."""
-    levels = Levels(record.get("low", int), record.get("high", int), record.number("scale"))
-    if levels.low > levels.high or not levels.scale > 0:
-        raise ArtifactError(f"{record.where} of the stored graph has no level ({levels}); build the artifact again")
-    return levels
-
-
-def _encode_neuron(module: NeuronStep) -> Object:
-    n = module.neuron
-    return {
-        "kind": "NeuronStep",
-        "charge": n.charge.name,
-        "coefficient": encode_number(n.coefficient),
-        "v_threshold": encode_number(n.v_threshold),
-        "v_reset": None if n.v_reset is None else encode_number(n.v_reset),
-        "fire": n.fire.name,
-        "layer": module.layer,
-    }
-
-
-def _decode_neuron(record: Record) -> NeuronStep:
-    charge, fire = record.get("charge", str), record.get("fire", str)
-    if charge not in Charge.__members__:
-        raise record.wrong("charge", f"one of {', '.join(Charge.__members__)}")
-    if fire not in Fire.__members__:
-        raise record.wrong("fire", f"one of {', '.join(Fire.__members__)}")
-    coefficient, v_threshold = record.number("coefficient"), record.number("v_threshold")
-    v_reset = record.number("v_reset") if record.has("v_reset") else None
-    module = NeuronStep(Neuron(Charge[charge], coefficient, v_threshold, v_reset, Fire[fire]))
-    module.layer = record.get("layer", str)
-    return module
 
 
 def _encode_conv(name: str, conv: IntConv2d, tensors: dict[str, npt.NDArray[Any]]) -> Object:
@@ -145,9 +102,9 @@ def _decode_conv(name: str, record: Record, tensors: Arrays) -> IntConv2d:
     if groups < 1 or shape[0] % groups:
         raise record.wrong("groups", f"a divisor of the {shape[0]} output channels")
     conv = IntConv2d(
-        _tensor(tensors, f"{name}.weight", torch.int8, shape),
-        _tensor(tensors, f"{name}.scale", torch.float32, shape[:1]),
-        _tensor(tensors, f"{name}.bias", torch.float32, shape[:1]),
+        stored_tensor(tensors, f"{name}.weight", torch.int8, shape),
+        stored_tensor(tensors, f"{name}.scale", torch.float32, shape[:1]),
+        stored_tensor(tensors, f"{name}.bias", torch.float32, shape[:1]),
         levels=decode_levels(record.record("levels")),
         stride=_pair(record, "stride", 1),
         padding=_pair(record, "padding", 0),
@@ -174,19 +131,6 @@ def _decode_pattern(record: Record) -> Pattern | None:
 def _pair(record: Record, key: str, least: int) -> tuple[int, int]:
     first, second = record.sizes(key, 2, least=least)
     return first, second
-
-
-def _tensor(tensors: Arrays, name: str, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    """A copy of a stored tensor."""
-    if name not in tensors:
-        raise ArtifactError(f"tensor '{name}' of the stored graph is missing; build the artifact again")
-    tensor = torch.from_numpy(np.array(tensors[name]))
-    if tensor.dtype is not dtype or tuple(tensor.shape) != shape:
-        raise ArtifactError(
-            f"tensor '{name}' of the stored graph is {tensor.dtype} {list(tensor.shape)}; the graph needs {dtype} "
-            f"{list(shape)}; build the artifact again"
-        )
-    return tensor
 
 
 def _encode_plain(value: Any) -> object:

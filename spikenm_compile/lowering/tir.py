@@ -106,9 +106,19 @@ def splat(value: Expr, count: int) -> Expr:
     return value if count == 1 else T.broadcast(value, count)
 
 
+def intrinsic(name: str, value: Expr, count: int) -> Expr:
+    """A function of LLVM on `count` lanes of float32."""
+    return T.call_llvm_pure_intrin(vector("float32", count), name, value)
+
+
 def fence(value: Expr, count: int) -> Expr:
     """Keep the rounding of `value`: nothing behind the fence is contracted with it."""
-    return T.call_llvm_pure_intrin(vector("float32", count), "llvm.arithmetic.fence", value)
+    return intrinsic("llvm.arithmetic.fence", value, count)
+
+
+def equal(a: Expr, b: Expr) -> Expr:
+    """Lane-wise a == b, false for NaN. There is no `unequal`: that of TVM is false for NaN too."""
+    return tirx.EQ(a, b)
 
 
 def select(condition: Expr, yes: Expr, no: Expr) -> Expr:
@@ -121,9 +131,9 @@ def trailing_zeros(word: Expr) -> Expr:
     return T.cast(T.call_llvm_pure_intrin("uint64", "llvm.cttz", word, tirx.IntImm("bool", 1)), "int32")
 
 
-def round_half_even(value: Expr) -> Expr:
-    """Nearest whole number of a float32, ties to even."""
-    return T.call_llvm_pure_intrin("float32", "llvm.roundeven", value)
+def round_half_even(value: Expr, count: int = 1) -> Expr:
+    """Nearest whole number of `count` lanes of float32, ties to even."""
+    return intrinsic("llvm.roundeven", value, count)
 
 
 @tirx.transform.prim_func_pass(opt_level=0)

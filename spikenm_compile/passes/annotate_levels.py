@@ -11,12 +11,9 @@ from torch.fx import GraphModule, Node
 
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import LEVELS, module_of, neuron_of
-from spikenm_compile.ops import SPIKES, IntConv2d, Levels, QuantizeInput
+from spikenm_compile.ops import IntConv2d, Levels, QuantizeInput
 from spikenm_compile.passes.base import Pass
 from spikenm_compile.passes.quantize_inputs import QuantizeInputs
-
-LARGEST_COUNT = 255
-"""Counts above this do not fit a byte and are treated as real."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +69,8 @@ def levels_of(graph_module: GraphModule, node: Node) -> Levels | None:
     if node.target is operator.getitem and node.args[1] == 0:
         source = node.args[0]
         assert isinstance(source, Node)
-        return SPIKES if neuron_of(graph_module, source) is not None else None
+        neuron = neuron_of(graph_module, source)
+        return None if neuron is None else neuron.neuron.levels
     if node.target is operator.add and len(inputs) == len(node.args):
         return _sum_of(inputs)
     return None
@@ -83,4 +81,5 @@ def _sum_of(inputs: list[Levels | None]) -> Levels | None:
     if len(known) < len(inputs) or len({levels.scale for levels in known}) > 1:
         return None
     low, high = sum(levels.low for levels in known), sum(levels.high for levels in known)
-    return Levels(low, high, known[0].scale) if low >= 0 and high <= LARGEST_COUNT else None
+    total = Levels(low, high, known[0].scale)
+    return total if total.fits_a_byte else None

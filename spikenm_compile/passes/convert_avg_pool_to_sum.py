@@ -14,8 +14,9 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from spikenm_compile.graph import LEVELS, SHAPE, add_module, clean_up, module_of
+from spikenm_compile.levels import LARGEST_COUNT
 from spikenm_compile.ops import Levels, pair
-from spikenm_compile.passes.annotate_levels import LARGEST_COUNT, AnnotateLevels, levels_of
+from spikenm_compile.passes.annotate_levels import AnnotateLevels, levels_of
 from spikenm_compile.passes.base import Pass
 
 PASSES_LEVELS_ON = (nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.MaxPool2d, nn.Flatten, nn.Unflatten)

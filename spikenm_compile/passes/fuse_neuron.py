@@ -20,13 +20,14 @@ class FuseNeuron(Pass):
     Given:
         step:
           %conv2 = IntConv2d[conv2](%spikes1)
-          %lif2 = NeuronStep[lif2](%conv2, %lif2_v)
+          %lif2 = NeuronStep[lif2](%conv2, %lif2_v)    # (spikes, next v)
 
     Result:
         step:
           %lif2 = IntConvNeuron[lif2](%spikes1, %lif2_v)
 
-    Declines: a current with other readers, or one computed before the time loop.
+    Declines: a current with other readers, or one computed before the time loop; a neuron that emits counts or real
+    numbers, which are written by a kernel of their own.
     """
 
     name: ClassVar[str] = "fuse-neuron"
@@ -43,7 +44,8 @@ class FuseNeuron(Pass):
 
 
 def _match(graph_module: GraphModule, node: Node) -> tuple[Node, Node] | None:
-    if not isinstance(module_of(graph_module, node), NeuronStep):
+    neuron = module_of(graph_module, node)
+    if not isinstance(neuron, NeuronStep) or not neuron.neuron.is_binary:
         return None
     conv = node.args[0]
     if not isinstance(conv, Node) or not isinstance(module_of(graph_module, conv), IntConv2d):
@@ -56,6 +58,6 @@ def _fuse(graph_module: GraphModule, conv: Node, node: Node) -> None:
     assert isinstance(layer, IntConv2d)
     assert isinstance(neuron, NeuronStep)
     graph_module.set_submodule(str(node.target), IntConvNeuron(layer, neuron))
-    node.args = (conv.args[0], node.args[1])
+    node.args = (conv.args[0], *node.args[1:])
     node.meta[LAYER] = conv.meta[LAYER]
     graph_module.graph.erase_node(conv)

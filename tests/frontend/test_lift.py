@@ -126,8 +126,8 @@ def test_layers_are_plain_share_parameters_and_leave_the_model_alone() -> None:
 def test_states_start_at_their_reset_potential() -> None:
     model, x = make("own-single-step")
     states = initial_states(lifted(model, x), 3)
-    assert states["v_lif2"].shape == (3, 10)
-    assert (states["v_lif2"] == torch.tensor(-0.1)).all()
+    assert states["lif2_v"].shape == (3, 10)
+    assert (states["lif2_v"] == torch.tensor(-0.1)).all()
 
 
 def test_state_carries_on_between_calls() -> None:
@@ -247,9 +247,9 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     ),
     "no neuron": (nn.Sequential(nn.Linear(8, 8), nn.Identity()), "no spiking neuron"),
     "unknown layer": (nn.Sequential(nn.Linear(8, 8), nn.Tanh(), IF()), "layer '1' is a Tanh"),
-    "KLIF": (
-        nn.Sequential(neuron.KLIFNode(step_mode="m")),
-        "layer '0': SpikingJelly's KLIFNode has no canonical neuron",
+    "PSN": (
+        nn.Sequential(nn.Linear(8, 8), neuron.PSN(4)),
+        "layer '1': SpikingJelly's PSN has no canonical neuron: it multiplies the whole sequence",
     ),
     "reused neuron": (Net(lambda n, x: n.s(n.s(x)), s=IF()), "neuron 's' is called twice"),
     "two outputs": (Net(lambda n, x: (n.s(x), x), s=IF()), "forward returns a tuple"),

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 from torch.fx import Graph, GraphModule, Node
 
 from spikenm_compile.graph import INIT, LAYER, LEVELS, PER_STEP, REGION, ROLE, SHAPE, Region, Role, verify_graph
-from spikenm_compile.neurons import Charge, Fire, Neuron
+from spikenm_compile.neurons import Neuron, integrate_and_fire, leaky, parametric_leaky
 from spikenm_compile.ops import SPIKES, IntConv2d, IntConvNeuron, Levels, NeuronStep, QuantizeInput
 from spikenm_compile.pattern import Pattern
 
 BYTES = Levels(-128, 127, 1 / 37)
-IF = Neuron(Charge.INTEGRATE)
-LIF = Neuron(Charge.DECAY_INPUT_DIV, 2.0)
+IF = integrate_and_fire()
+LIF = leaky(2.0)
 
 
 def int_conv(shape: tuple[int, int, int, int], seed: int = 0, *, levels: Levels = SPIKES, **geometry: Any) -> IntConv2d:
@@ -63,20 +63,22 @@ class Builder:
         return self._annotate(self.graph.call_function(function, args), function, region)
 
     def neuron(self, current: Node, neuron: Neuron, *, fused_with: IntConv2d | None = None) -> Node:
-        """A spiking layer, fused with a convolution of `current` if one is given; returns its spikes."""
+        """A layer of neurons, fused with a convolution of `current` if one is given; returns its output."""
         layer = next(self.layers)
         module = NeuronStep(neuron)
         module.layer = f"layer.{layer}"
         shape = current.meta[SHAPE]
         if fused_with is not None:
             shape = tuple(fused_with(torch.zeros(1, *shape)).shape[1:])
-        v = self.state(f"v{layer}", shape, neuron.v_rest)
+        states = [self.state(f"{name}{layer}", shape, first) for name, first in neuron.states.items()]
         call = IntConvNeuron(fused_with, module) if fused_with is not None else module
-        both = self.module(f"neuron{layer}", call, current, v)
-        spikes = self.function(operator.getitem, both, 0)
-        self.next[v] = self.function(operator.getitem, both, 1)
-        spikes.meta[LEVELS], spikes.meta[LAYER] = SPIKES, module.layer
-        return spikes
+        results = self.module(f"neuron{layer}", call, current, *states)
+        output = self.function(operator.getitem, results, 0)
+        self.next |= {state: self.function(operator.getitem, results, i) for i, state in enumerate(states, start=1)}
+        output.meta[LAYER] = module.layer
+        if neuron.levels is not None:
+            output.meta[LEVELS] = neuron.levels
+        return output
 
     def accumulate(self, function: Callable[..., Any], value: Node, init: float = 0.0) -> Node:
         """A state that joins the values of all steps by `function`."""
@@ -110,10 +112,8 @@ class Builder:
         if node is self.num_steps:
             return 1
         zeros = torch.zeros(1, *node.meta[SHAPE])
-        is_neuron = node.op == "call_module" and isinstance(
-            getattr(self.root, str(node.target)), NeuronStep | IntConvNeuron
-        )
-        return (zeros, zeros) if is_neuron else zeros
+        module = getattr(self.root, str(node.target)) if node.op == "call_module" else None
+        return (zeros,) * len(node.args) if isinstance(module, NeuronStep | IntConvNeuron) else zeros
 
 
 def readout(build: Builder, spikes: Node, kind: str) -> Node:
@@ -196,14 +196,21 @@ def one_module(
     return build.build(build.function(operator.mul, build.accumulate(operator.add, value), 1.0, region=Region.AFTER))
 
 
+RESETS: tuple[dict[str, Any], ...] = (
+    {"v_threshold": 1.0, "v_reset": 0.0, "fire": ">="},
+    {"v_threshold": 0.7, "v_reset": None, "fire": ">"},
+    {"v_threshold": 0.9, "v_reset": -0.13, "fire": ">"},
+    {"v_threshold": 1.0, "v_reset": None, "fire": ">="},
+)
 NEURONS = [
-    Neuron(charge, 1.7 if "/" in charge.value else 0.37, v_threshold, v_reset, fire)
-    for charge in Charge
-    for v_threshold, v_reset, fire in (
-        (1.0, 0.0, Fire.AT_LEAST),
-        (0.7, None, Fire.ABOVE),
-        (0.9, -0.13, Fire.ABOVE),
-        (1.0, None, Fire.AT_LEAST),
+    neuron
+    for reset in RESETS
+    for neuron in (
+        integrate_and_fire(**reset),
+        leaky(1.7, **reset),
+        leaky(1.7, decay_input=False, **reset),
+        parametric_leaky(0.37, **reset),
+        parametric_leaky(0.37, decay_input=False, **reset),
     )
 ]
 

@@ -14,7 +14,7 @@ from torch.fx import GraphModule, Node
 
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import Region
-from spikenm_compile.neurons import Charge, Fire, Neuron
+from spikenm_compile.neurons import Neuron, integrate_and_fire, leaky, parametric_leaky
 from spikenm_compile.package import write_package
 from spikenm_compile.passes.base import run_pipeline
 from spikenm_compile.passes.pipelines import lowering
@@ -68,7 +68,7 @@ def test_convolution_chain(tmp_path: Path, cpu: Cpu, channels: tuple[int, int, i
     n = b.layer("conv1", nn.Conv2d(first, second, 3, padding=1), b.x)
     s = b.neuron("lif1", b.layer("bn1", nn.BatchNorm2d(second), n))
     s = b.neuron("lif2", b.layer("conv2", nn.Conv2d(second, third, (3, 2), stride=2, padding=1), s))
-    s = b.neuron("lif3", b.layer("conv3", nn.Conv2d(third, 40, 1), s), Neuron(Charge.INTEGRATE, v_threshold=0.4))
+    s = b.neuron("lif3", b.layer("conv3", nn.Conv2d(third, 40, 1), s), integrate_and_fire(v_threshold=0.4))
     flat = b.layer("flatten", nn.Flatten(), b.layer("pool", nn.MaxPool2d(2, padding=1), s))
     x = torch.rand(5, first, size, size)
     graph = lower_graph(
@@ -79,11 +79,11 @@ def test_convolution_chain(tmp_path: Path, cpu: Cpu, channels: tuple[int, int, i
 
 
 FORMS = [
-    Neuron(Charge.INTEGRATE, v_threshold=0.8, v_reset=None),
-    Neuron(Charge.DECAY_INPUT_DIV, 1.7, v_threshold=0.6, v_reset=-0.1),
-    Neuron(Charge.DECAY_DIV, 3.3, v_threshold=1.0, v_reset=None, fire=Fire.ABOVE),
-    Neuron(Charge.DECAY_INPUT_MUL, 0.37, v_threshold=0.5, v_reset=0.0),
-    Neuron(Charge.DECAY_MUL, 0.61, v_threshold=1.1, v_reset=0.25),
+    integrate_and_fire(v_threshold=0.8, v_reset=None),
+    leaky(1.7, v_threshold=0.6, v_reset=-0.1),
+    leaky(3.3, decay_input=False, v_threshold=1.0, v_reset=None, fire=">"),
+    parametric_leaky(0.37, v_threshold=0.5, v_reset=0.0),
+    parametric_leaky(0.61, decay_input=False, v_threshold=1.1, v_reset=0.25),
 ]
 
 
@@ -138,7 +138,7 @@ def grouped_and_dilated(b: StepGraphBuilder, s: Node) -> Node:
 
 
 def neuron_behind_neuron(b: StepGraphBuilder, s: Node) -> Node:
-    return b.neuron("lif3", s, Neuron(Charge.DECAY_DIV, 2.5, v_threshold=0.9))
+    return b.neuron("lif3", s, leaky(2.5, decay_input=False, v_threshold=0.9))
 
 
 SHAPES = (
@@ -167,7 +167,7 @@ def test_layers_of_vectors_and_other_readouts(tmp_path: Path) -> None:
     for readout in ("sum", "last", "max", "sequence"):
         b = StepGraphBuilder((30,))
         s = b.neuron("lif1", b.layer("fc1", nn.Linear(30, 70), b.x))
-        s = b.neuron("lif2", b.layer("fc2", nn.Linear(70, 33), s), Neuron(Charge.INTEGRATE))
+        s = b.neuron("lif2", b.layer("fc2", nn.Linear(70, 33), s), integrate_and_fire())
         n = b.layer("fc3", nn.Linear(33, 5), s)
         x = torch.rand(6, 30)
         check(lower_graph(b.output(read_out(b, n, readout)), x), x, tmp_path / readout)
@@ -200,11 +200,9 @@ def test_patterns_are_unpacked_by_the_code(tmp_path: Path, pattern: str) -> None
 
 def test_the_sum_needs_32_bits_where_int16_could_overflow(tmp_path: Path) -> None:
     b = StepGraphBuilder((2, 4, 4))
-    s = b.neuron(
-        "lif1", b.layer("conv1", nn.Conv2d(2, 64, 3, padding=1), b.x), Neuron(Charge.INTEGRATE, v_threshold=0.1)
-    )
+    s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(2, 64, 3, padding=1), b.x), integrate_and_fire(v_threshold=0.1))
     conv = nn.Conv2d(64, 16, 3, padding=1)
-    s = b.neuron("lif2", b.layer("conv2", conv, s), Neuron(Charge.INTEGRATE, v_threshold=200.0))
+    s = b.neuron("lif2", b.layer("conv2", conv, s), integrate_and_fire(v_threshold=200.0))
     graph = b.output(s)
     randomize(graph, 0)
     with torch.no_grad():

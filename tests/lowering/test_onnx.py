@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from torch.fx import GraphModule
 from spikenm_compile.errors import PassError, TargetError
 from spikenm_compile.graph import PER_STEP, Region, initial_states, run_steps, the_input
 from spikenm_compile.lowering.onnx import IR_VERSION, OPSET, to_onnx_sequence, to_onnx_step
-from spikenm_compile.neurons import Charge, Fire, Neuron
+from spikenm_compile.neurons import integrate_and_fire
 from spikenm_compile.ops import SPIKES, IntConv2d, Levels, QuantizeInput, exact_dtype
 from spikenm_compile.targets import onnx as onnx_target
 from spikenm_compile.targets.onnx import Onnx
@@ -142,9 +142,9 @@ def test_neurons_keep_the_order_of_operations(neuron: Any) -> None:
     check_sequence(lowered, examples.random_input(lowered, 7, 5), 7)
 
 
-@pytest.mark.parametrize(("fire", "spikes"), [(Fire.AT_LEAST, [0.0, 1.0, 1.0]), (Fire.ABOVE, [0.0, 0.0, 1.0])])
-def test_neurons_decide_at_the_threshold(fire: Fire, spikes: list[float]) -> None:
-    lowered = examples.one_neuron(Neuron(Charge.INTEGRATE, v_threshold=0.75, fire=fire), (3,))
+@pytest.mark.parametrize(("fire", "spikes"), [(">=", [0.0, 1.0, 1.0]), (">", [0.0, 0.0, 1.0])])
+def test_neurons_decide_at_the_threshold(fire: Literal[">=", ">"], spikes: list[float]) -> None:
+    lowered = examples.one_neuron(integrate_and_fire(v_threshold=0.75, fire=fire), (3,))
     x = torch.tensor([0.75 - 2**-24, 0.75, 0.75 + 2**-24])
     assert check_sequence(lowered, x[None, None], 1)["output"].tolist() == [[spikes]]
 
@@ -356,7 +356,7 @@ def test_refuses_a_pair_as_output() -> None:
     both = next(n for n in build.graph.nodes if n.op == "call_module")
     lowered = build.build(both)
     for lower in (to_onnx_step, to_onnx_sequence):
-        with pytest.raises(PassError, match=r"node 'neuron1' gives \(spikes, potential\) where one tensor is used"):
+        with pytest.raises(PassError, match=r"node 'neuron1' gives \(output, \*states\) where one tensor is used"):
             lower(lowered, "network")
 
 

@@ -159,7 +159,7 @@ def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
 
 
 BROKEN = [
-    (_set("/format", 2), "format=2; it must be 1, the only one"),
+    (_set("/format", 1), "format=1; it must be 2, the only one"),
     (_set("/format", KeyError), "the description of the stored graph has no field 'format'"),
     (_set("/modules", None), "the description.modules of the stored graph is not a JSON object"),
     (_set("/nodes", "x"), "nodes='x'; it must be a list"),
@@ -170,9 +170,11 @@ BROKEN = [
     (_set("modules/conv1/pattern", "4:2"), "pattern='4:2'; it must be N:M or null"),
     (_set("modules/conv1/linear_input", [1, 2]), "linear_input"),
     (_set("modules/conv1/weight", [3, 2, 3, 2]), r"tensor 'conv1.weight' .* is torch.int8 \[3, 2, 3, 3\]"),
-    (_set("modules/neuron1/charge", "exec"), "charge='exec'; it must be one of INTEGRATE"),
-    (_set("modules/neuron1/fire", "<"), "fire='<'; it must be one of AT_LEAST, ABOVE"),
-    (_set("modules/neuron1/coefficient", "two"), "coefficient='two'; it must be a number"),
+    (_set("modules/neuron1/equations", ["h = exec(x)"]), r"it must be those of a neuron \(equation 'h = exec\(x\)'"),
+    (_set("modules/neuron1/equations", [1]), r"equations=\[1\]; it must be texts"),
+    (_set("modules/neuron1/output", "z"), r"it must be those of a neuron \(a neuron has no equation of 'z'"),
+    (_set("modules/neuron1/constants", {"tau": "two"}), "tau='two'; it must be a number"),
+    (_set("modules/neuron1/per_channel", {"tau": 3}), "tensor 'neuron1.tau' of the stored graph is missing"),
     (_set("modules/pool/kernel_size", "2"), "kernel_size='2'; it must be a whole number"),
     (_set("modules/unflatten/unflattened_size", 3), "module 'unflatten' .* used with other arguments"),
     (_set("modules/a b", {"kind": "Flatten"}), "module 'a b' of the stored graph has no legal name"),

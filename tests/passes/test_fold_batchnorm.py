@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from spikenm_compile.graph import LAYER, REGION, SHAPE, Region, format_graph, run_steps, verify_graph
-from spikenm_compile.neurons import Charge, Neuron
+from spikenm_compile.neurons import integrate_and_fire
 from spikenm_compile.passes.fold_batchnorm import FoldBatchNorm, fold
 from spikenm_compile.passes.hoist_time_invariant import HoistTimeInvariant
 
-QUIET = Neuron(Charge.INTEGRATE, v_threshold=1e9)
+QUIET = integrate_and_fire(v_threshold=1e9)
 """Never fires, so that its potential is the sum of its currents."""
 
 

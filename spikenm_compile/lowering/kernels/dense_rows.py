@@ -32,15 +32,15 @@ class DenseRows:
 
 
 def build_dense_rows(name: str, layer: DenseRows) -> list[tirx.PrimFunc]:
-    """Kernel `(levels, rows, scale, bias, [v,] out, num_steps)`; `out` as uint8 for spikes, float32 else."""
+    """Kernel `(levels, rows, scale, bias, [constants..., states...,] out, num_steps)`."""
     functions = list[tirx.PrimFunc]()
     params = [tir.Param("levels", layer.levels.dtype), tir.Param("rows", "int8")]
-    params += [tir.Param("scale", "float32"), tir.Param("bias", "float32"), *output_params(layer.neuron)]
+    params += output_params(layer.neuron, layer.out)
     with tir.kernel(name, params, functions) as (buffers, num_steps):
-        levels, rows, scale, bias, *outputs = buffers
+        levels, rows, *rest = buffers
         for tile, group in _tiles(layer):
             with T.serial(layer.out.height) as y, T.serial(layer.out.width) as x:
-                output = TileOutput(tile, layer.out, layer.neuron, scale, bias, outputs)
+                output = TileOutput(tile, layer.out, layer.neuron, rest)
                 output.load(y, x)
                 with T.serial(num_steps) as t:
                     output.write(_sum_levels(layer, tile, group, levels, rows, t, y, x), t, y, x)

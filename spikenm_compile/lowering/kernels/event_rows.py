@@ -1,6 +1,6 @@
 """Event-driven convolution: each spike adds one int8 weight row to the sums of a tile of output channels.
 
-    for tile, y, x:                         v of the tile stays in registers over t
+    for tile, y, x:                         states of the tile stay in registers over t
       for t:
         sum = 0
         for ky, for event in the run of the taps kx:    sum[o] += weight[tile][ky][kx][c][o]
@@ -45,16 +45,15 @@ SAFE_EVENTS = 2**15 // 127 - 1
 
 
 def build_event_rows(name: str, layer: EventRows) -> list[tirx.PrimFunc]:
-    """Kernel `(start, events, rows, scale, bias, [v,] out, num_steps)`; `out` as uint8 for spikes, float32 else."""
+    """Kernel `(start, events, rows, scale, bias, [constants..., states...,] out, num_steps)`."""
     functions = list[tirx.PrimFunc]()
     params = [tir.Param("start", "int32"), tir.Param("events", layer.lists.dtype), tir.Param("rows", "int8")]
-    params += [tir.Param("scale", "float32"), tir.Param("bias", "float32")]
-    params += output_params(layer.neuron)
+    params += output_params(layer.neuron, layer.out)
     with tir.kernel(name, params, functions) as (buffers, num_steps):
-        start, events, rows, scale, bias, *outputs = buffers
+        start, events, rows, *rest = buffers
         for tile in layer.rows.loop():
             with T.serial(layer.out.height) as y, T.serial(layer.out.width) as x:
-                output = TileOutput(tile, layer.out, layer.neuron, scale, bias, outputs)
+                output = TileOutput(tile, layer.out, layer.neuron, rest)
                 output.load(y, x)
                 with T.serial(num_steps) as t:
                     output.write(_sum_events(layer, tile, start, events, rows, t, y, x), t, y, x)

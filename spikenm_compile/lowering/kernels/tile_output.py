@@ -1,7 +1,6 @@
-"""Where the sums of a tile of output channels go: through a fused neuron to bits in memory, or as current to memory.
+"""Where the sums of a tile of output channels go: through fused neurons to spikes, or as current to memory.
 
-with neuron:     v of the tile is loaded once, stays in registers over t, and is saved once
-without:         float32 current, [t][y][x][channel]
+current = float32(sum) · scale + bias        rounded after the product, rounded after the sum
 """
 
 from __future__ import annotations
@@ -9,64 +8,45 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spikenm_compile.lowering import tir
-from spikenm_compile.lowering.kernels import epilogue
+from spikenm_compile.lowering.kernels.neuron_tile import NeuronBuffers, NeuronTile, neuron_params
 from spikenm_compile.lowering.layout import Bits, Floats, Tile
 from spikenm_compile.lowering.tir import Buffer, Expr
 from spikenm_compile.neurons import Neuron
 
 
-def output_params(neuron: Neuron | None) -> list[tir.Param]:
-    """Kernel parameters for the outputs."""
-    if neuron is None:
-        return [tir.Param("current", "float32")]
-    return [tir.Param("v", "float32"), tir.Param("spikes", "uint8")]
-
-
-def byte_at(spikes: Bits, t: Expr, y: Expr, x: Expr, channel: Expr) -> Expr:
-    """Index, in bytes, of the spike of `channel`, a multiple of 8: words are little-endian."""
-    return spikes.at(t, y, x) * 8 + channel // 8
+def output_params(neuron: Neuron | None, out: Bits | Floats) -> list[tir.Param]:
+    """Kernel parameters behind the sums: scale, bias, [constants and states,] out."""
+    rest = [tir.Param("current", "float32")] if neuron is None else neuron_params(neuron, out)
+    return [tir.Param("scale", "float32"), tir.Param("bias", "float32"), *rest]
 
 
 class TileOutput:
-    """Writes the sums of one tile at one output pixel."""
+    """Writes the sums of one tile; `buffers` are those of `output_params`."""
 
-    def __init__(
-        self,
-        tile: Tile,
-        out: Bits | Floats,
-        neuron: Neuron | None,
-        scale: Buffer,
-        bias: Buffer,
-        outputs: Sequence[Buffer],
-    ) -> None:
-        self.tile, self.out, self.neuron = tile, out, neuron
-        self.scale, self.bias, self.outputs = scale, bias, outputs
+    def __init__(self, tile: Tile, out: Bits | Floats, neuron: Neuron | None, buffers: Sequence[Buffer]) -> None:
+        self.tile, self.out = tile, out
+        self.scale, self.bias, *rest = buffers
+        self.current = rest[-1]
+        self.neurons: NeuronTile | None = None
         if neuron is not None:
-            self.v = tir.local(tile.width, "float32")
-            self.flags = tir.local(epilogue.flags_size(tile.width), "uint8")
-
-    def _v_at(self, y: Expr, x: Expr) -> Expr:
-        pixel = y * self.out.width + x
-        return tir.lanes(pixel * self.out.channels + self.tile.first, self.tile.width)
+            self.neurons = NeuronTile(neuron, out, tile.first, tile.width, NeuronBuffers.of(neuron, rest))
 
     def load(self, y: Expr, x: Expr) -> None:
         """Before the time loop."""
-        if self.neuron is not None:
-            tir.store(self.v, tir.lanes(0, self.tile.width), self.outputs[0][self._v_at(y, x)])
-            epilogue.clear_flags(self.flags, self.tile.width)
+        if self.neurons is not None:
+            self.neurons.load(y, x)
 
     def write(self, total: Buffer, t: Expr, y: Expr, x: Expr) -> None:
         """Inside the time loop: integer sums of the tile to spikes or current of step t."""
         width, channels = self.tile.width, tir.lanes(self.tile.first, self.tile.width)
-        current = epilogue.current(total[tir.lanes(0, width)], self.scale[channels], self.bias[channels], width)
-        if self.neuron is None:
-            tir.store(self.outputs[0], tir.lanes(self.out.at(t, y, x) + self.tile.first, width), current)
+        product = tir.cast("float32", width, total[tir.lanes(0, width)]) * self.scale[channels]
+        current = tir.fence(product, width) + self.bias[channels]
+        if self.neurons is not None:
+            self.neurons.step(current, t, y, x)
             return
-        assert isinstance(self.out, Bits)
-        epilogue.neuron_step(current, self.v, self.flags, self.neuron, width)
-        epilogue.store_bits(self.flags, width, self.outputs[1], byte_at(self.out, t, y, x, self.tile.first))
+        tir.store(self.current, tir.lanes(self.out.at(t, y, x) + self.tile.first, width), current)
 
     def save(self, y: Expr, x: Expr) -> None:
         """After the time loop."""
-        if self.neuron is not None:
-            tir.store(self.outputs[0], self._v_at(y, x), self.v[tir.lanes(0, self.tile.width)])
+        if self.neurons is not None:
+            self.neurons.save(y, x)

@@ -53,7 +53,8 @@ def apply(operation: Operation, left: Expr, right: Expr) -> Expr:
         return left * right
     if operation == "div":
         return left / right
-    return tir.select(left > right, left, right)
+    # NaN wins, as in torch.maximum: where left is not greater and equals itself, right is the larger or NaN.
+    return tir.select(left > right, left, tir.select(tir.equal(left, left), right, left))
 
 
 def build_convert(name: str, source: Operand, target: Layout) -> list[tirx.PrimFunc]:

@@ -1,0 +1,115 @@
+"""The neurons of a tile of channels at one pixel: their states in registers over time, and where their output goes.
+
+    load     states from memory            once before the time loop
+    step     all equations, in order       at each step
+    save     states to memory              once after it
+
+Kernel parameters are the constants per channel, the states, and the output: spikes as bits, counts as bytes, real
+numbers as float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from spikenm_compile.equations import Evaluator
+from spikenm_compile.lowering import tir
+from spikenm_compile.lowering.kernels.spike_bits import SpikeBits
+from spikenm_compile.lowering.kernels.tir_algebra import TirAlgebra
+from spikenm_compile.lowering.layout import Bits, Bytes, Floats
+from spikenm_compile.lowering.tir import Buffer, Expr
+from spikenm_compile.neurons import Neuron
+from spikenm_compile.neurons.canonical import INPUT
+
+Output = Bits | Bytes | Floats
+
+
+def neuron_params(neuron: Neuron, out: Output) -> list[tir.Param]:
+    """Kernel parameters of a layer of neurons."""
+    names = (*neuron.per_channel, *neuron.states)
+    dtype = "uint8" if isinstance(out, Bits) else out.dtype
+    return [*(tir.Param(name, "float32") for name in names), tir.Param("out", dtype)]
+
+
+@dataclass(frozen=True)
+class NeuronBuffers:
+    """The buffers of `neuron_params`, by what they are."""
+
+    constants: dict[str, Buffer]
+    states: dict[str, Buffer]
+    out: Buffer
+
+    @classmethod
+    def of(cls, neuron: Neuron, buffers: Sequence[Buffer]) -> NeuronBuffers:
+        """Take the buffers apart."""
+        count = len(neuron.per_channel)
+        constants = dict(zip(neuron.per_channel, buffers, strict=False))
+        return cls(constants, dict(zip(neuron.states, buffers[count:], strict=False)), buffers[-1])
+
+
+class NeuronTile:
+    """`width` neurons from channel `first` on.
+
+    Args:
+        neuron: the equations.
+        out: layout of the output.
+        first: the first channel, a multiple of 8.
+        width: number of channels.
+        buffers: of the kernel.
+    """
+
+    def __init__(self, neuron: Neuron, out: Output, first: Expr, width: int, buffers: NeuronBuffers) -> None:
+        self.neuron, self.out, self.first, self.width, self.buffers = neuron, out, first, width, buffers
+        self.evaluate = Evaluator(TirAlgebra(width))
+        self.lanes = tir.lanes(0, width)
+        self.states = {name: tir.local(width, "float32") for name in neuron.states}
+        self.bits = SpikeBits(width) if isinstance(out, Bits) else None
+
+    def load(self, y: Expr, x: Expr) -> None:
+        """Before the time loop."""
+        for name, local in self.states.items():
+            tir.store(local, self.lanes, self.buffers.states[name][self._state_at(y, x)])
+        if self.bits is not None:
+            self.bits.clear()
+
+    def step(self, current: Expr, t: Expr, y: Expr, x: Expr) -> None:
+        """Inside the time loop: one step of all equations, and its output."""
+        values = self._given(current)
+        for equation in self.neuron.parsed:
+            value = self.evaluate(equation.expression, values)
+            if isinstance(value, float):
+                values[equation.name] = value
+                continue
+            # Each result is stored, so that it is computed once however often it is read.
+            name = equation.name
+            local = self.states[name] if name in self.states else tir.local(self.width, "float32")
+            tir.store(local, self.lanes, value)
+            values[equation.name] = local[self.lanes]
+        self._write(values[self.neuron.output], t, y, x)
+
+    def save(self, y: Expr, x: Expr) -> None:
+        """After the time loop."""
+        for name, local in self.states.items():
+            tir.store(self.buffers.states[name], self._state_at(y, x), local[self.lanes])
+
+    def _given(self, current: Expr) -> dict[str, Expr]:
+        """Input, constants and states before the step."""
+        channels = tir.lanes(self.first, self.width)
+        values: dict[str, Expr] = {INPUT: current, **self.neuron.scalars}
+        values |= {name: buffer[channels] for name, buffer in self.buffers.constants.items()}
+        return values | {name: local[self.lanes] for name, local in self.states.items()}
+
+    def _state_at(self, y: Expr, x: Expr) -> Expr:
+        pixel = y * self.out.width + x
+        return tir.lanes(pixel * self.out.channels + self.first, self.width)
+
+    def _write(self, value: Expr, t: Expr, y: Expr, x: Expr) -> None:
+        if self.bits is not None:
+            byte = self.out.at(t, y, x) * 8 + self.first // 8  # words are little-endian
+            self.bits.write(value, self.buffers.out, byte)
+            return
+        at = tir.lanes(self.out.at(t, y, x) + self.first, self.width)
+        if isinstance(self.out, Bytes):
+            value = tir.cast(self.out.dtype, self.width, tir.cast("int32", self.width, value))
+        tir.store(self.buffers.out, at, value)
