@@ -22,7 +22,7 @@ demo: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 -m 'not long'
 
-test-long: setup  # about 5 minutes on 2 cores
+test-long: setup  # what is too slow for every day: under a minute on 2 cores
 	$(BIN)/python -m pytest -m long
 
 lint: setup
