@@ -309,3 +309,7 @@ def test_layers_that_train_compute_what_inference_does(kind: neuron_kinds.Kind, 
     actual.sum().backward()
     assert x.grad is not None
     assert x.grad[0].any(), "the gradient reaches the first step"
+
+
+def test_the_text_of_a_number_is_not_taken_for_a_constant() -> None:
+    assert str(Neuron(("v = 1e3 * x", S), V, {"e3": 0.5})) == "v = 1e3 * x; s = v > 1"

@@ -236,4 +236,4 @@ def _substitute(equation: str, scalars: Mapping[str, float]) -> str:
     def number(match: re.Match[str]) -> str:
         return f"{scalars[match[0]]:.9g}" if match[0] in scalars else match[0]
 
-    return re.sub(r"[A-Za-z_]\w*", number, equation)
+    return re.sub(r"\b[A-Za-z_]\w*", number, equation)
