@@ -179,7 +179,7 @@ class NeuronLifter:
         except CaptureError as error:
             raise CaptureError(f"layer '{name}': {error}") from error
         self._names[module] = name
-        output = self.time.builder.neuron(name, neuron, value.node)
+        output = self.time.builder.neuron(name, neuron, (value.node,))
         states = {
             state: self.time.builder.call(operator.getitem, (output.args[0], index))
             for index, state in enumerate(neuron.states, start=1)

@@ -85,15 +85,15 @@ class StepBuilder:
         call.meta[LAYER] = name
         return self._finish(call, _key(name, (node,), {}), module, (node,), region)
 
-    def neuron(self, name: str, neuron: Neuron, current: Node) -> Node:
-        """Output of a layer of neurons fed with `current`; makes its states, `<layer>_<state>`."""
+    def neuron(self, name: str, neuron: Neuron, inputs: tuple[Node, ...]) -> Node:
+        """Output of a layer of neurons fed with a node for each input; makes its states, `<layer>_<state>`."""
         step = NeuronStep(neuron)
         step.layer = name
-        shape = self.shape(current)
+        shape = self.shape(inputs[0])
         states = [self._state(f"{name}_{state}", shape, first) for state, first in neuron.states.items()]
-        call = self.graph_module.graph.call_module(add_module(self.graph_module, name, step), (current, *states))
+        call = self.graph_module.graph.call_module(add_module(self.graph_module, name, step), (*inputs, *states))
         call.meta[LAYER] = name
-        self._finish(call, object(), step, (current, *states), Region.STEP)
+        self._finish(call, object(), step, (*inputs, *states), Region.STEP)
         output = self.call(operator.getitem, (call, 0))
         self._next |= {state: self.call(operator.getitem, (call, i)) for i, state in enumerate(states, start=1)}
         return output
