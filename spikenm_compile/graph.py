@@ -216,6 +216,7 @@ ALLOWED_FUNCTIONS: dict[Callable[..., Any], str] = {
     operator.mul: "mul",
     operator.truediv: "div",
     torch.maximum: "maximum",
+    torch.cat: "cat",
 }
 """Functions that a step graph may call, and how they print."""
 

@@ -61,11 +61,11 @@ class SpikingNeuron(nn.Module):
         """Forget the states."""
         self.states = None
 
-    def forward(self, *currents: Tensor) -> Tensor:
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
         """Input currents to spikes (or what the neuron emits), of the same shape."""
         if self.step_mode == "s":
-            return self._step(*currents)
-        inputs = input_tensors(self.neuron, currents).values()
+            return self._step(x, *others)
+        inputs = input_tensors(self.neuron, (x, *others)).values()
         return torch.stack([self._step(*at_t) for at_t in zip(*inputs, strict=True)])
 
     def _step(self, *currents: Tensor) -> Tensor:
