@@ -88,7 +88,7 @@ def _wiring(module: nn.Module) -> Wiring | None:
     node: Any = module
     x = Wire("x", Source.INPUT, (("input_weights", _linear(node.input_weights)),))
     feedback = Wire("rec", Source.PREVIOUS, (("recurrent_weights", _linear(node.recurrent_weights)),))
-    return Wiring((x, feedback), state=_SPIKES)
+    return Wiring((x, feedback), state=_SPIKES, unmaskable="its weights are parameters of the neuron")
 
 
 def _linear(weight: Tensor) -> nn.Linear:

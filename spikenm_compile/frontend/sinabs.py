@@ -75,7 +75,8 @@ def _wiring(module: nn.Module) -> Wiring | None:
         return None
     node: Any = module
     feedback = Wire(_FEEDBACK, Source.OUTPUT, chain("rec_connect", node.rec_connect))
-    return Wiring((Wire("x", Source.INPUT), feedback), state=_FEEDBACK)
+    unmaskable = "sinabs takes every buffer inside a recurrent neuron for a state, those of a mask too"
+    return Wiring((Wire("x", Source.INPUT), feedback), _FEEDBACK, unmaskable=unmaskable)
 
 
 def _is_recurrent(module: nn.Module) -> bool:

@@ -39,6 +39,8 @@ class Wiring:
     """Name, in the library's words, of what goes from step to step: the output or a current."""
     features: int | None = None
     """Size of the last dimension of the output, where it is not that of the first current."""
+    unmaskable: str | None = None
+    """Why the layers can learn no masks; None: they can, being modules of their own."""
 
     def layers(self) -> Iterator[tuple[str, nn.Module]]:
         """All layers with their paths."""
