@@ -294,7 +294,8 @@ def _format_placeholder(node: Node) -> str:
         return f"%{node.name}"
     text = f"%{node.name}: {_format_shape(node)}"
     if role is Role.STATE:
-        return f"state {text} = {node.meta[INIT]:.9g}"
+        levels = f" ({node.meta[LEVELS]})" if LEVELS in node.meta else ""
+        return f"state {text} = {node.meta[INIT]:.9g}{levels}"
     return text + (" per step" if node.meta[PER_STEP] else "")
 
 

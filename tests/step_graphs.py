@@ -66,6 +66,13 @@ class StepGraphBuilder:
         node.meta = {REGION: region, SHAPE: first.meta[SHAPE]}
         return node
 
+    def concatenation(self, *sources: Node) -> Node:
+        """Values one behind the other in their last dimension."""
+        shape = sources[0].meta[SHAPE]
+        node = self.graph.call_function(torch.cat, (sources, len(shape)))
+        node.meta = {REGION: Region.STEP, SHAPE: (*shape[:-1], sum(s.meta[SHAPE][-1] for s in sources))}
+        return node
+
     def mean(self, source: Node) -> Node:
         """Mean over time."""
         total = self.state("total", source.meta[SHAPE])

@@ -113,7 +113,7 @@ def _layer(planner: Planner, node: Node, conv: IntConv2d, out: Value, neurons: P
     value = planner.values[source_of(node)]
     neuron, places = (neurons.neuron, neurons.places) if neurons else (None, ())
     if conv.kernel == EVENT_ROWS:
-        lists, *inputs = planner.event_list(value)
+        lists, *inputs = planner.event_list(planner.as_bits(value, max(conv.padding)))
         code = LayerCode(conv, lists, out.layout, neuron, planner.width_for(neuron))
     else:
         value = planner.as_bytes(value, max(conv.padding), signed=conv.levels.low < 0)

@@ -186,6 +186,6 @@ class Recurrent(nn.Module):
             spikes = torch.stack([self.front(x_t) for x_t in x])
         else:
             found = self.front(x)
-            spikes = found if isinstance(found, Tensor) else found[0]
+            spikes = found[0] if isinstance(self.front, norse.LIFRecurrent) else found
         out: Tensor = self.lif(self.fc(spikes))
         return out
