@@ -41,6 +41,12 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--target", default="native", metavar="T", help=f"what to build for: {', '.join(TARGETS)} (default native)"
     )
+    parser.add_argument(
+        "--arithmetic",
+        default="auto",
+        metavar="A",
+        help="int8: whole numbers or an error; float32: as PyTorch (target onnx); auto: whole numbers if it has them",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the artifact's directory (default out/NAME-TARGET)")
     parser.add_argument("--emit-ir", type=Path, metavar="DIR", help="write the text of every compiler level there")
     parser.add_argument("--dry-run", action="store_true", help="show the per-layer plan and build nothing")
@@ -77,15 +83,19 @@ def build(options: argparse.Namespace) -> int:
 
 def _plan(network: Network, pattern: Pattern, target: Target, options: argparse.Namespace) -> str:
     """What would be built."""
-    from spikenm_compile.compiler import lower
-    from spikenm_compile.package import layer_reports
-    from spikenm_compile.report.layers import format_layers
+    from spikenm_compile.planning import Request, capture_folded, make_plan
+    from spikenm_compile.report.layers import format_layers, format_why
 
     with progress("plan") as advance:
         emit = _Emitter(options.emit_ir, advance)
-        lowered = lower(network.model, network.example_inputs, pattern=pattern, target=target.name, emit=emit)
-    reports = layer_reports(lowered)
-    return json.dumps([asdict(report) for report in reports], indent=2) if options.json else format_layers(reports)
+        captured = capture_folded(network.model, network.example_inputs, emit)
+        request = Request(
+            captured, network.example_inputs, pattern, target.name, arithmetic=options.arithmetic, emit=emit
+        )
+        plan = make_plan(request)
+    if options.json:
+        return json.dumps([asdict(report) for report in plan.layers], indent=2)
+    return "\n".join([*format_why(plan.why), format_layers(plan.layers)])
 
 
 def _package(network: Network, pattern: Pattern, target: Target, out: Path, options: argparse.Namespace) -> str:
@@ -101,8 +111,10 @@ def _package(network: Network, pattern: Pattern, target: Target, out: Path, opti
             out,
             target=target.name,
             pattern=pattern,
+            arithmetic=options.arithmetic,
             name=network.name,
             emit=_Emitter(options.emit_ir, advance),
+            report=None,  # what is printed of the manifest says it
         )
     if options.json:
         return (artifact.path / MANIFEST_NAME).read_text().removesuffix("\n")

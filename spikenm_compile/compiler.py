@@ -3,7 +3,7 @@
 transform      capture the model, give layers between spiking neurons a mask learner      (in place)
 fold           masks become exact zeros; the model is an ordinary one again                 (in place)
 lower          capture, lift to one time step, fold batch norm, quantise, choose kernels    (a new graph)
-compile_model  lower, build for a target, write the artifact
+compile_model  lower, build for a target, write the artifact; in float32 what has no integer form (planning)
 """
 
 from __future__ import annotations
@@ -17,20 +17,27 @@ from torch.fx import GraphModule
 
 from spikenm_compile.artifact.directory import Artifact
 from spikenm_compile.errors import PassError
+from spikenm_compile.float_package import Description, write_step_package, write_whole_package
 from spikenm_compile.frontend.capture import capture
-from spikenm_compile.frontend.lift import lift
 from spikenm_compile.frontend.readings import LAYOUT, steps_first
-from spikenm_compile.graph import format_captured, format_graph
-from spikenm_compile.learning.attach import masked_layers
+from spikenm_compile.frontend.whole_network import WholeNetwork
 from spikenm_compile.learning.choice import format_choices
 from spikenm_compile.learning.fold import fold_masks
 from spikenm_compile.learning.mask import MaskOptions
 from spikenm_compile.package import write_package
-from spikenm_compile.passes.base import run_pipeline
 from spikenm_compile.passes.insert_mask_learners import InsertMaskLearners
-from spikenm_compile.passes.pipelines import lowering
-from spikenm_compile.passes.quantize_inputs import choose_levels
 from spikenm_compile.pattern import Pattern
+from spikenm_compile.planning import (
+    AUTO,
+    Plan,
+    Request,
+    capture_folded,
+    instead,
+    integer_form,
+    make_plan,
+    step_form,
+    way_out,
+)
 from spikenm_compile.targets import get_target
 from spikenm_compile.targets.base import Emit, no_emit
 
@@ -92,16 +99,9 @@ def lift_model(model: nn.Module, example_inputs: Tensor, *, emit: Emit = no_emit
         CaptureError: the model cannot be captured or its steps cannot be told apart.
         PassError: the model still has mask learners.
     """
-    masked = next((name for name, _, _ in masked_layers(model)), None)
-    if masked is not None:
-        raise PassError(
-            f"layer '{masked}' still learns its mask; only folded models are lowered: call fold(model) first"
-        )
-    captured = capture(model, example_inputs)
-    emit("captured.txt", format_captured(captured))
-    step_graph = lift(captured, example_inputs)
-    emit("step-graph.txt", format_graph(step_graph))
-    return step_graph
+    captured = capture_folded(model, example_inputs, emit)
+    with way_out():
+        return step_form(captured, example_inputs, emit)
 
 
 def lower(
@@ -126,13 +126,10 @@ def lower(
     Raises:
         CaptureError, PassError: see `lift_model`; a layer that has no integer form.
     """
-    step_graph = lift_model(model, example_inputs, emit=emit)
-    levels = choose_levels(example_inputs if calibration is None else calibration)
-
-    def after(name: str, graph_module: GraphModule) -> None:
-        emit(f"{name}.txt", format_graph(graph_module))
-
-    return run_pipeline(lowering(levels, Pattern.parse(pattern), get_target(target).families), step_graph, after)
+    captured = capture_folded(model, example_inputs, emit)
+    request = Request(captured, example_inputs, Pattern.parse(pattern), target, calibration, emit=emit)
+    with way_out():
+        return integer_form(request)
 
 
 def compile_model(
@@ -143,8 +140,10 @@ def compile_model(
     target: str = "native",
     pattern: str | Pattern = "2:4",
     calibration: Tensor | None = None,
+    arithmetic: str = AUTO,
     name: str | None = None,
     emit: Emit = no_emit,
+    report: Callable[[str], None] | None = print,
 ) -> Artifact:
     """Build `model` for `target` and write the artifact to the directory `out`.
 
@@ -155,16 +154,36 @@ def compile_model(
         target: a name of spikenm_compile.targets.
         pattern: see `lower`.
         calibration: see `lower`.
+        arithmetic: "int8": whole numbers, or an error. "float32": as PyTorch computes. "auto": whole numbers, and
+            float32 where the model has no integer form and the target can compute it.
         name: of the network, by default its class.
         emit: gets name and text of each level.
+        report: gets the sentence that stopped the integer path where float32 is built instead; None: nobody.
 
     Raises:
         TargetError: the target is unknown.
         ToolError: a tool that the target needs is missing.
         ArtifactError: `out` is something else than an artifact.
-        CaptureError, PassError: see `lower`.
+        InputError: the target does not have that arithmetic.
+        CaptureError, PassError: see `lower`; in float32, the exporter does not take the model.
     """
     chosen, parsed, name = get_target(target), Pattern.parse(pattern), name or type(model).__name__
-    lowered = lower(model, example_inputs, pattern=parsed, target=target, calibration=calibration, emit=emit)
-    samples = steps_first(lowered.meta[LAYOUT], example_inputs)
-    return write_package(lowered, chosen, Path(out), name=name, pattern=parsed, samples=samples, emit=emit)
+    captured = capture_folded(model, example_inputs, emit)
+    request = Request(captured, example_inputs, parsed, target, calibration, arithmetic, emit)
+    plan = make_plan(request)
+    if isinstance(plan.form, GraphModule) and plan.why is None:
+        samples = steps_first(plan.form.meta[LAYOUT], example_inputs)
+        try:
+            return write_package(plan.form, chosen, Path(out), name=name, pattern=parsed, samples=samples, emit=emit)
+        except PassError as error:
+            plan = instead(request, error)
+    if report is not None:
+        report(f"built in float32, not in whole numbers: {plan.why}")
+    return _write_float(plan, request, Path(out), name)
+
+
+def _write_float(plan: Plan, request: Request, out: Path, name: str) -> Artifact:
+    about = Description(name, request.target, request.pattern, str(plan.why), plan.layers)
+    if isinstance(plan.form, WholeNetwork):
+        return write_whole_package(plan.form, out, about, request.emit)
+    return write_step_package(plan.form, request.example_inputs, out, about, request.emit)

@@ -13,10 +13,9 @@ from spikenm_compile.targets.cpu import detect
 from spikenm_compile.targets.linker import find_compiler
 from spikenm_compile.targets.toolchain import PINNED, installed, smoke_test
 
-PACKAGES = ("torch", "numpy", "onnx", "onnxruntime", "safetensors", "rich")
+PACKAGES = ("torch", "numpy", "onnx", "onnxruntime", "onnxscript", "safetensors", "rich")
 OPTIONAL = {
     "scikit-learn": "the demo's digits",
-    "onnxscript": "the demo's ONNX peer",
     "spikingjelly": "SpikingJelly models",
     "snntorch": "snnTorch models",
     "norse": "Norse models",

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from spikenm_compile.artifact.directory import read_artifact
-from spikenm_compile.artifact.manifest import Manifest
+from spikenm_compile.artifact.directory import Artifact, read_artifact
+from spikenm_compile.artifact.manifest import FLOAT32, Manifest
 from spikenm_compile.compiler import lift_model
 from spikenm_compile.errors import InputError
+from spikenm_compile.float_proof import compare_with_model
 from spikenm_compile.frontend.readings import LAYOUT, steps_first
 from spikenm_compile.graph import SHAPE, spike_nodes, the_input
 from spikenm_compile.network import CARRIED_NAME, Network, load_network
@@ -22,7 +23,14 @@ from spikenm_compile.report.table import format_table
 from spikenm_compile.runtime import load
 from spikenm_compile.training.digits import all_digits
 from spikenm_compile.training.loop import accuracy
-from spikenm_compile.verification import compare_with_float, format_checks, format_flips, reference, verify
+from spikenm_compile.verification import (
+    check_nearness,
+    compare_with_float,
+    format_checks,
+    format_flips,
+    reference,
+    verify,
+)
 
 DIGITS = (1, 8, 8), (10,)
 """Shapes of a digit and of its class logits."""
@@ -56,6 +64,8 @@ def prove(path: Path, source: str | None, weights: Path | None, *, digits: bool,
     if digits:
         _check_takes_digits(path, manifest)
     images, labels = all_digits() if digits else (None, None)
+    if manifest.arithmetic == FLOAT32:
+        return _prove_float(path, artifact, _float_network(source, weights, manifest.name), images, labels)
     checks = verify(path, None if images is None else {f"{len(images)} digits": images}, seed=seed)
     parts = [format_checks(checks)]
     network = _float_network(source, weights, manifest.name)
@@ -65,6 +75,19 @@ def prove(path: Path, source: str | None, weights: Path | None, *, digits: bool,
         _check_same_network(path, network, step_graph, lowered)
         flips = compare_with_float(lowered, step_graph, x, manifest.num_steps)
         parts += ["", "spikes that differ from the float model, layer by layer:", format_flips(flips)]
+    if images is not None and labels is not None:
+        parts += ["", _accuracies(path, network, images, labels)]
+    return Proof(all(check.passed for check in checks), "\n".join(parts))
+
+
+def _prove_float(
+    path: Path, artifact: Artifact, network: Network | None, images: Tensor | None, labels: Tensor | None
+) -> Proof:
+    """Near PyTorch on the test vectors, and on more where the model is known."""
+    checks = verify(path)
+    if network is not None:
+        checks.append(check_nearness(compare_with_model(path, artifact, network, images)))
+    parts = [format_checks(checks)]
     if images is not None and labels is not None:
         parts += ["", _accuracies(path, network, images, labels)]
     return Proof(all(check.passed for check in checks), "\n".join(parts))
@@ -100,8 +123,11 @@ def _sizes(graph_module: GraphModule) -> dict[str, int]:
 
 def _accuracies(path: Path, network: Network | None, images: Tensor, labels: Tensor) -> str:
     model = load(path)
-    lowered = reference(read_lowered(read_artifact(path)), images, model.manifest.num_steps).output
+    outputs = {"artifact": torch.from_numpy(model.run(images.numpy()))}
+    if model.manifest.arithmetic != FLOAT32:
+        lowered = reference(read_lowered(read_artifact(path)), images, model.manifest.num_steps).output
+        outputs = {"lowered graph": lowered, **outputs}
     rows = [] if network is None else [("float model", f"{accuracy(network.model, images, labels):.2%}")]
-    for name, output in (("lowered graph", lowered), ("artifact", torch.from_numpy(model.run(images.numpy())))):
+    for name, output in outputs.items():
         rows.append((name, f"{float((output.argmax(1) == labels).float().mean()):.2%}"))
     return format_table((f"accuracy on {len(labels)} digits (training images included)", ""), rows)

@@ -4,6 +4,8 @@ The reference is rebuilt from the artifact's own weights and graph and computed 
 spikes of every layer at every step and the final state, in both forms: the whole sequence, and step by step. Counts and
 real numbers that a layer emits are not recorded by artifacts: its states and its readers are compared. Numbers are
 compared by value; only the sign of a zero may differ.
+
+An artifact that computes in float32 carries no reference but its test vectors, and is near them (closeness).
 """
 
 from __future__ import annotations
@@ -18,7 +20,10 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from spikenm_compile.artifact.directory import read_artifact
+from spikenm_compile.artifact.manifest import FLOAT32
 from spikenm_compile.artifact.tensors import read_tensors
+from spikenm_compile.closeness import Closeness, compare, format_closeness
+from spikenm_compile.errors import InputError
 from spikenm_compile.graph import PER_STEP, REGION, SHAPE, Region, StepResult, result, run_steps, spike_nodes, the_input
 from spikenm_compile.ops import Levels, QuantizeInput
 from spikenm_compile.package import VECTORS_NAME, read_lowered
@@ -47,11 +52,13 @@ class Check:
     """State values that differ."""
     compared: int
     """Values compared in all."""
+    closeness: Closeness | None = None
+    """How near an artifact is that computes in float32; None: nothing may differ."""
 
     @property
     def passed(self) -> bool:
-        """Nothing differs."""
-        return self.outputs == self.spikes == self.states == 0
+        """Nothing differs, or what may differ is near enough."""
+        return self.closeness.passed if self.closeness is not None else self.outputs == self.spikes == self.states == 0
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,8 @@ class Flips:
 def verify(path: str | Path, inputs: Mapping[str, Tensor] | None = None, *, seed: int = 0) -> list[Check]:
     """Check an artifact on its test vectors, on fresh random inputs, and on given ones.
 
+    One that computes in float32 carries no reference to compute other inputs with: its test vectors only.
+
     Args:
         path: the artifact.
         inputs: name -> more inputs: [B, ...], or [T, B, ...] where the input changes with time.
@@ -79,15 +88,29 @@ def verify(path: str | Path, inputs: Mapping[str, Tensor] | None = None, *, seed
     Raises:
         ArtifactError: a file is missing or altered.
         ToolError, TargetError: this machine cannot run the artifact.
+        InputError: further inputs for an artifact that computes in float32.
     """
     artifact = read_artifact(Path(path))
-    model, lowered = load(path), read_lowered(artifact)
     vectors = read_tensors(artifact.path / VECTORS_NAME)
+    if artifact.manifest.arithmetic == FLOAT32:
+        if inputs:
+            raise InputError(
+                f"'{path}' computes in float32 and carries no reference for other inputs; its test vectors are "
+                "compared; leave inputs out, or verify it against its model"
+            )
+        near = compare("test vectors", load(path), vectors["input"], vectors["output"], _spikes_of(vectors))
+        return [check_nearness(near)]
+    model, lowered = load(path), read_lowered(artifact)
     checks = [_check_vectors(model, vectors)]
     fresh = {"fresh": fresh_inputs(lowered, model.manifest.num_steps, seed)}
     for name, values in {**fresh, **(inputs or {})}.items():
         checks += [_check_sequence(name, model, lowered, values), _check_steps(name, model, lowered, values)]
     return checks
+
+
+def check_nearness(near: Closeness) -> Check:
+    """The check of an artifact that computes in float32; its states are not compared."""
+    return Check(near.inputs, near.form, near.samples, near.outputs, near.flipped, 0, near.compared, near)
 
 
 def fresh_inputs(lowered: GraphModule, num_steps: int, seed: int) -> Tensor:
@@ -132,6 +155,9 @@ def compare_with_float(lowered: GraphModule, step_graph: GraphModule, x: Tensor,
 
 def format_checks(checks: list[Check]) -> str:
     """A table, and the verdict."""
+    near = [c.closeness for c in checks if c.closeness is not None]
+    if near:
+        return format_closeness(near)
     header = ("inputs", "form", "samples", "values compared", "outputs ≠", "spikes ≠", "states ≠")
     rows = [(c.inputs, c.form, c.samples, c.compared, c.outputs, c.spikes, c.states) for c in checks]
     passed = all(c.passed for c in checks)
@@ -148,12 +174,16 @@ def format_flips(flips: list[Flips]) -> str:
 def _check_vectors(model: Model, vectors: dict[str, Array]) -> Check:
     x = vectors["input"]
     trace = model.trace(x)
-    layers = [name.removeprefix("spikes.") for name in vectors if name.startswith("spikes.")]
-    pairs = [(trace.spikes[layer], vectors[f"spikes.{layer}"]) for layer in layers]
+    pairs = [(trace.spikes[layer], spikes) for layer, spikes in _spikes_of(vectors).items()]
     spikes, compared = _count(pairs)
     outputs, more = _count([(trace.output, vectors["output"])])
     samples = x.shape[int(model.manifest.input.per_step)]
     return Check("test vectors", "sequence", samples, outputs, spikes, 0, compared + more)
+
+
+def _spikes_of(vectors: Mapping[str, Array]) -> dict[str, Array]:
+    """Layer -> its spikes in the test vectors."""
+    return {name.removeprefix("spikes."): a for name, a in vectors.items() if name.startswith("spikes.")}
 
 
 def _check_sequence(name: str, model: Model, lowered: GraphModule, x: Tensor) -> Check:

@@ -6,7 +6,7 @@ native, a shared library of plain C functions that compute one sample (0 is succ
     int32_t spikenm_before | spikenm_steps | spikenm_after(
         const uint8_t *params, const float *input, uint8_t *state, uint8_t *arena, float *output, int32_t num_steps);
 
-onnx, two models: one time step with explicit state, and a whole sequence.
+onnx, two models: one time step with explicit state, and a whole sequence. onnx-step, onnx-whole: artifact.float_code.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ def read_native_code(artifact: Artifact) -> NativeCode:
     Raises:
         ArtifactError: a field is missing or wrong, something lies outside of its buffer, or a file is not there.
     """
-    fields = _code_fields(artifact)
+    fields = code_fields(artifact)
     code = NativeCode(
-        library=_file(fields, "library", artifact),
+        library=listed_file(fields, "library", artifact),
         machine=fields.text("machine"),
         cpu_features=fields.texts("cpu_features"),
         packed_bytes=fields.integer("packed_bytes"),
@@ -140,10 +140,19 @@ def read_onnx_code(artifact: Artifact) -> OnnxCode:
     Raises:
         ArtifactError: a field is missing or wrong, or a file is not there.
     """
-    fields = _code_fields(artifact)
-    states = tuple(StateSpec(s.text("name"), s.shape("shape"), s.number("init")) for s in fields.sections("states"))
-    spikes = tuple(section.text("layer") for section in fields.sections("spikes"))
-    return OnnxCode(_file(fields, "step", artifact), _file(fields, "sequence", artifact), states, spikes)
+    fields = code_fields(artifact)
+    step, sequence = (listed_file(fields, name, artifact) for name in ("step", "sequence"))
+    return OnnxCode(step, sequence, onnx_states(fields), onnx_spikes(fields))
+
+
+def onnx_states(fields: Fields) -> tuple[StateSpec, ...]:
+    """The states of an ONNX model of one step."""
+    return tuple(StateSpec(s.text("name"), s.shape("shape"), s.number("init")) for s in fields.sections("states"))
+
+
+def onnx_spikes(fields: Fields) -> tuple[str, ...]:
+    """The layers whose spikes an ONNX model of one step gives."""
+    return tuple(section.text("layer") for section in fields.sections("spikes"))
 
 
 def manifest_file(path: Path) -> str:
@@ -151,11 +160,12 @@ def manifest_file(path: Path) -> str:
     return str(path / MANIFEST_NAME)
 
 
-def _code_fields(artifact: Artifact) -> Fields:
+def code_fields(artifact: Artifact) -> Fields:
+    """The code section, to be checked."""
     return Fields(dict(artifact.manifest.code), manifest_file(artifact.path), "code")
 
 
-def _file(fields: Fields, name: str, artifact: Artifact) -> str:
+def listed_file(fields: Fields, name: str, artifact: Artifact) -> str:
     """The name of a file, which the artifact must list."""
     file = fields.text(name)
     if file not in artifact.manifest.files:

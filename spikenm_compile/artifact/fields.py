@@ -53,6 +53,10 @@ class Fields:
             self._wrong(self._full(name), value, f"a whole number >= {least}")
         return value
 
+    def optional_integer(self, name: str, least: int = 0) -> int | None:
+        """A whole number not below `least`, or null."""
+        return None if self._get(name) is None else self.integer(name, least)
+
     def number(self, name: str) -> float:
         """A number; infinities and NaN are the texts inf, -inf and nan."""
         value = self._get(name)

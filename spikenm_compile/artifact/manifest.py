@@ -17,7 +17,7 @@ from spikenm_compile.artifact.fields import Fields
 from spikenm_compile.errors import ArtifactError
 
 MANIFEST_NAME = "manifest.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the fields below; it grows when their meaning changes."""
 
 PREFIX = b'{\n  "digest": "'
@@ -25,6 +25,9 @@ PREFIX = b'{\n  "digest": "'
 
 _NO_DIGEST = b"0" * 64
 _KINDS = ("conv", "linear")
+INT8, FLOAT32 = "int8", "float32"
+ARITHMETICS = (INT8, FLOAT32)
+"""int8: whole numbers, bit for bit its reference. float32: as PyTorch computes, up to rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,10 @@ class Manifest:
     layers: tuple[LayerReport, ...]
     code: Mapping[str, object]
     """What the runtime needs; `kind` says which (artifact.code)."""
+    arithmetic: str = INT8
+    """What it computes in, one of `ARITHMETICS`."""
+    why: str | None = None
+    """Why it computes in float32, for people; None: it computes in whole numbers."""
     files: Mapping[str, str] = field(default_factory=dict)
     """File name -> sha256, 64 hexadecimal characters. Filled in when the artifact is written."""
     digest: str = ""
@@ -153,9 +160,13 @@ def _manifest(fields: Fields, digest: str) -> Manifest:
         output=_output(fields.section("output")),
         layers=tuple(_layer(layer) for layer in fields.sections("layers")),
         code=fields.mapping("code"),
+        arithmetic=fields.text("arithmetic"),
+        why=fields.optional_text("why"),
         files=_files(fields.section("files")),
         digest=digest,
     )
+    if manifest.arithmetic not in ARITHMETICS:
+        fields.refuse("arithmetic", f"one of {', '.join(ARITHMETICS)}")
     fields.section("code").text("kind")
     fields.text("digest")
     fields.finish()

@@ -27,18 +27,28 @@ def format_layers(layers: Sequence[LayerReport]) -> str:
     ]
     packed, dense = sum(layer.bytes_packed for layer in layers), sum(layer.bytes_dense for layer in layers)
     sparse = sum(layer.pattern is not None for layer in layers)
-    ratio = f", {dense / packed:.1f}× below float32" if packed else ""
+    ratio = f", {dense / packed:.1f}× below float32" if packed and packed != dense else ""
     total = f"{sparse} of {len(layers)} layers sparse; {packed} bytes packed{ratio}"
     return f"{format_table(header, rows)}\n{total}"
 
 
+def format_why(why: str | None) -> list[str]:
+    """Lines that say that something is computed in float32, and what stopped the integer path; none where it is not."""
+    if why is None:
+        return []
+    return ["arithmetic float32, as PyTorch up to rounding, not bit for bit", f"because: {why}"]
+
+
 def format_manifest(manifest: Manifest) -> str:
     """What `inspect` prints."""
+    whole = ["runs whole sequences of this T only"] if manifest.code["kind"] == "onnx-whole" else []
     size, out = list(manifest.input.shape), list(manifest.output.shape)
     time = "another input at each step" if manifest.input.per_step else "the same input at each step"
     lines = [
         f"{manifest.name}: {size} -> {out}, T={manifest.num_steps}, {time}, input as {manifest.input.levels}",
         f"target {manifest.target}, pattern {manifest.pattern or 'none'}, built by {manifest.producer}",
+        *format_why(manifest.why),
+        *whole,
         "",
         format_layers(manifest.layers),
         "",

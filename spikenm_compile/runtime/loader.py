@@ -35,6 +35,14 @@ def load(path: str | PathLike[str], *, threads: int = 1) -> Model:
         from spikenm_compile.runtime.onnx import OnnxModel
 
         return OnnxModel(artifact, threads=threads)
+    if kind == "onnx-step":
+        from spikenm_compile.runtime.onnx_float import OnnxStepModel
+
+        return OnnxStepModel(artifact, threads=threads)
+    if kind == "onnx-whole":
+        from spikenm_compile.runtime.onnx_float import OnnxWholeModel
+
+        return OnnxWholeModel(artifact, threads=threads)
     raise TargetError(
         f"artifact '{path}' holds code of kind '{kind}'; Python runs native and onnx; build it for another target"
     )

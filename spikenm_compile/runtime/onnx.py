@@ -1,4 +1,4 @@
-"""Run an artifact whose code is a pair of ONNX models, with ONNX Runtime on the CPU."""
+"""Run ONNX models with ONNX Runtime on the CPU: one time step, and the pair of models of an integer artifact."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from spikenm_compile.artifact.code import read_onnx_code
+from spikenm_compile.artifact.code import StateSpec, read_onnx_code
 from spikenm_compile.artifact.directory import Artifact
 from spikenm_compile.errors import ArtifactError, ToolError
 from spikenm_compile.runtime.model import Floats, Model, State, Trace
@@ -27,8 +27,54 @@ _DTYPES: dict[str, np.dtype[Any]] = {
 """ONNX Runtime's name of an input type -> element type."""
 
 
-class OnnxModel(Model):
-    """An ONNX artifact, loaded.
+class OnnxSteps(Model):
+    """An artifact with an ONNX model of one time step, loaded.
+
+    Args:
+        artifact: a checked artifact.
+        step: file name of the model.
+        states: its states.
+        spikes: layers whose spikes it must give at each step.
+        threads: threads that ONNX Runtime may use.
+
+    Raises:
+        ArtifactError: the model is not as it should be.
+        ToolError: onnxruntime is missing or cannot load the model.
+    """
+
+    def __init__(
+        self, artifact: Artifact, step: str, states: tuple[StateSpec, ...], spikes: tuple[str, ...], threads: int
+    ) -> None:
+        super().__init__(artifact)
+        self._states = states
+        names = {state.name for state in states}
+        outputs = {"output", *(f"{name}_next" for name in names), *(f"spikes_{layer}" for layer in spikes)}
+        self._step_session = Session(self.path / step, threads)
+        self._step_session.require({"x", *names}, outputs)
+
+    def _step(self, x_t: Floats, state: State) -> tuple[Floats, State]:
+        output, after, _ = self._take_step(x_t, state, ())
+        return output, after
+
+    def _take_step(self, x_t: Floats, state: State, layers: tuple[str, ...]) -> tuple[Floats, State, Arrays]:
+        """The output, the state after the step, and the spikes of `layers`."""
+        num_steps = state.num_steps + 1
+        wanted = ["output", *(f"{name}_next" for name in state.values), *(f"spikes_{layer}" for layer in layers)]
+        found = self._step_session.run(wanted, {"x": x_t, **state.values}, num_steps)
+        values = {name: found[f"{name}_next"] for name in state.values}
+        spikes = {layer: found[f"spikes_{layer}"] for layer in layers}
+        return found["output"], State(self.manifest.digest, num_steps, values, state.memory), spikes
+
+    def _initial_state(self, batch: int) -> State:
+        values: Arrays = {}
+        for state in self._states:
+            dtype = self._step_session.dtypes[state.name]
+            values[state.name] = np.full((batch, *state.shape), state.init, dtype)
+        return State(self.manifest.digest, 0, values, np.empty((batch, 0), np.uint8))
+
+
+class OnnxModel(OnnxSteps):
+    """An artifact with a pair of ONNX models, loaded.
 
     Args:
         artifact: a checked artifact whose code is of kind onnx.
@@ -40,21 +86,19 @@ class OnnxModel(Model):
     """
 
     def __init__(self, artifact: Artifact, threads: int = 1) -> None:
-        super().__init__(artifact)
-        self._code = read_onnx_code(artifact)
-        states = {state.name for state in self._code.states}
-        next_states = {f"{name}_next" for name in states}
-        spikes = {f"spikes_{layer}" for layer in self._code.spikes}
-        self._step_session = _Session(self.path / self._code.step, threads)
-        self._step_session.require({"x", *states}, {"output", *next_states})
-        self._sequence_session = _Session(self.path / self._code.sequence, threads)
+        code = read_onnx_code(artifact)
+        super().__init__(artifact, code.step, code.states, (), threads)
+        self._layers = code.spikes
+        next_states = {f"{state.name}_next" for state in code.states}
+        spikes = {f"spikes_{layer}" for layer in code.spikes}
+        self._sequence_session = Session(self.path / code.sequence, threads)
         # A static input does not say T, so that the sequence has to be told.
         inputs = {"x"} if artifact.manifest.input.per_step else {"x", "num_steps"}
         self._sequence_session.require(inputs, {"output", *next_states, *spikes})
 
     def _sequence(self, x: Floats, num_steps: int, *, record: bool) -> Trace:
-        states = [state.name for state in self._code.states] if record else []
-        layers = self._code.spikes if record else ()
+        states = [state.name for state in self._states] if record else []
+        layers = self._layers if record else ()
         wanted = ["output", *(f"{name}_next" for name in states), *(f"spikes_{layer}" for layer in layers)]
         found = self._sequence_session.run(wanted, {"x": x}, num_steps)
         return Trace(
@@ -63,22 +107,8 @@ class OnnxModel(Model):
             spikes={layer: found[f"spikes_{layer}"] for layer in layers},
         )
 
-    def _step(self, x_t: Floats, state: State) -> tuple[Floats, State]:
-        num_steps = state.num_steps + 1
-        wanted = ["output", *(f"{name}_next" for name in state.values)]
-        found = self._step_session.run(wanted, {"x": x_t, **state.values}, num_steps)
-        values = {name: found[f"{name}_next"] for name in state.values}
-        return found["output"], State(self.manifest.digest, num_steps, values, state.memory)
 
-    def _initial_state(self, batch: int) -> State:
-        values: Arrays = {}
-        for state in self._code.states:
-            dtype = self._step_session.dtypes[state.name]
-            values[state.name] = np.full((batch, *state.shape), state.init, dtype)
-        return State(self.manifest.digest, 0, values, np.empty((batch, 0), np.uint8))
-
-
-class _Session:
+class Session:
     """One ONNX model in ONNX Runtime."""
 
     def __init__(self, path: Path, threads: int) -> None:

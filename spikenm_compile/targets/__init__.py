@@ -26,6 +26,9 @@ def _onnx() -> Target:
 TARGETS: dict[str, Callable[[], Target]] = {"native": _native, "onnx": _onnx}
 """Name -> how to get the target."""
 
+FLOAT_TARGETS = ("onnx",)
+"""Targets that compute in float32 what has no integer form."""
+
 
 def get_target(name: str) -> Target:
     """The target of that name.

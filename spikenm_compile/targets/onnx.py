@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx import GraphProto, ModelProto, printer
-from torch.fx import GraphModule
+from torch.fx import GraphModule, Node
 
 from spikenm_compile.errors import TargetError
 from spikenm_compile.graph import INIT, SHAPE, Role, placeholders, spike_nodes
@@ -50,8 +50,8 @@ class Onnx:
         """
         for file, lower in ((STEP_FILE, to_onnx_step), (SEQUENCE_FILE, to_onnx_sequence)):
             model = lower(lowered, name)
-            _write(model, directory / file)
-            emit(f"{file}.txt", _text_without_constants(model))
+            write_model(model, directory / file)
+            emit(f"{file}.txt", text_without_constants(model))
         states = placeholders(lowered, Role.STATE)
         spikes = spike_nodes(lowered)
         return {
@@ -60,16 +60,26 @@ class Onnx:
             "sequence": SEQUENCE_FILE,
             "opset": OPSET,
             "ir_version": IR_VERSION,
-            "states": [{"name": s.name, "shape": list(s.meta[SHAPE]), "init": _number(s.meta[INIT])} for s in states],
+            "states": [describe_state(state) for state in states],
             "spikes": [{"layer": layer, "shape": list(node.meta[SHAPE])} for layer, node in spikes.items()],
         }
+
+
+def describe_state(state: Node) -> dict[str, Any]:
+    """A state placeholder as the code section has it."""
+    return {"name": state.name, "shape": list(state.meta[SHAPE]), "init": _number(state.meta[INIT])}
 
 
 def _number(value: float) -> float | str:
     return float(value) if abs(value) != float("inf") else str(float(value))
 
 
-def _write(model: ModelProto, path: Path) -> None:
+def write_model(model: ModelProto, path: Path) -> None:
+    """One file; equal models give equal bytes.
+
+    Raises:
+        TargetError: it is too large for that.
+    """
     size = model.ByteSize()
     if size > MAX_MODEL_BYTES:
         raise TargetError(
@@ -78,7 +88,8 @@ def _write(model: ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def _text_without_constants(model: ModelProto) -> str:
+def text_without_constants(model: ModelProto) -> str:
+    """The model as text."""
     text = ModelProto()
     text.CopyFrom(model)
     _drop_constants(text.graph)

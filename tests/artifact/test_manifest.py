@@ -68,7 +68,7 @@ def test_layout_is_sorted_after_the_digest(manifest: Manifest) -> None:
     names = list(json.loads(text))
     assert names[0] == "digest"
     assert names[1:] == sorted(names[1:])
-    assert '"schema_version": 1' in text
+    assert '"schema_version": 2' in text
     assert text.endswith("}\n")
     assert to_bytes(manifest) == to_bytes(replace(manifest, code=dict(reversed(list(manifest.code.items())))))
 
@@ -92,10 +92,10 @@ def test_every_truncation_is_refused(tmp_path: Path, manifest: Manifest) -> None
             read_manifest(path)
 
 
-@pytest.mark.parametrize(("version", "advice"), [(2, "install a newer"), (0, "build the artifact again")])
+@pytest.mark.parametrize(("version", "advice"), [(3, "install a newer"), (1, "build the artifact again")])
 def test_unknown_schema_version(tmp_path: Path, manifest: Manifest, version: int, advice: str) -> None:
     path = write_fields(tmp_path / "manifest.json", {**fields_of(manifest), "schema_version": version})
-    with pytest.raises(ArtifactError, match=f"has schema version {version}; this program reads version 1; {advice}"):
+    with pytest.raises(ArtifactError, match=f"has schema version {version}; this program reads version 2; {advice}"):
         read_manifest(path)
 
 
@@ -121,6 +121,8 @@ TOP = [
     "output",
     "layers",
     "code",
+    "arithmetic",
+    "why",
     "files",
     "schema_version",
 ]
@@ -164,6 +166,7 @@ def test_each_field_is_needed_and_typed(tmp_path: Path, manifest: Manifest, path
         (("input", "shape"), [0]),
         (("input", "shape"), ["8"]),
         (("input", "per_step"), 1),
+        (("arithmetic",), "int4"),
         (("layers", 0, "kind"), "pool"),
         (("layers",), [3]),
         (("files", "../x"), "0" * 64),

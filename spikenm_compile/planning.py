@@ -1,0 +1,169 @@
+"""What a model is built as: whole numbers where it has an integer form, else float32 where the target has that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.fx import GraphModule
+
+from spikenm_compile.artifact.manifest import ARITHMETICS, FLOAT32, INT8, LayerReport
+from spikenm_compile.errors import CaptureError, InputError, PassError
+from spikenm_compile.float_package import float_layers
+from spikenm_compile.frontend.capture import capture
+from spikenm_compile.frontend.lift import lift
+from spikenm_compile.frontend.whole_network import WholeNetwork, whole_network
+from spikenm_compile.graph import format_captured, format_graph
+from spikenm_compile.learning.attach import masked_layers
+from spikenm_compile.lowering.exact import check_exact
+from spikenm_compile.ops import NeuronStep
+from spikenm_compile.package import layer_reports
+from spikenm_compile.passes.base import run_pipeline
+from spikenm_compile.passes.pipelines import lowering
+from spikenm_compile.passes.quantize_inputs import choose_levels
+from spikenm_compile.pattern import Pattern
+from spikenm_compile.targets import FLOAT_TARGETS, get_target
+from spikenm_compile.targets.base import Emit, no_emit
+
+AUTO = "auto"
+"""Whole numbers, and float32 where the model has no integer form and the target can compute it."""
+ON_REQUEST = "float32 was asked for"
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What is to be built of what.
+
+    Raises:
+        InputError: an unknown arithmetic, or one that the target does not have.
+    """
+
+    captured: GraphModule
+    """Of a folded model."""
+    example_inputs: Tensor
+    pattern: Pattern
+    """Tried on layers that `fold` has not marked."""
+    target: str
+    calibration: Tensor | None = None
+    """Inputs whose range the input quantiser covers; None: the example inputs."""
+    arithmetic: str = AUTO
+    emit: Emit = no_emit
+    """Gets name and text of each level."""
+
+    def __post_init__(self) -> None:
+        known = (AUTO, *ARITHMETICS)
+        if self.arithmetic not in known:
+            raise InputError(f"arithmetic '{self.arithmetic}' is unknown; known are {', '.join(known)}; choose one")
+        if self.arithmetic == FLOAT32 and self.target not in FLOAT_TARGETS:
+            raise InputError(
+                f"target '{self.target}' computes in whole numbers; float32 is computed by {', '.join(FLOAT_TARGETS)}; "
+                f"choose it with --target, or leave the arithmetic to {AUTO}"
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a model becomes."""
+
+    form: GraphModule | WholeNetwork
+    """The lowered graph; in float32, the step graph, or the whole network where no step can be told apart."""
+    layers: tuple[LayerReport, ...]
+    why: str | None
+    """Why it is computed in float32, None: in whole numbers."""
+
+
+def capture_folded(model: nn.Module, example_inputs: Tensor, emit: Emit = no_emit) -> GraphModule:
+    """The captured model.
+
+    Raises:
+        CaptureError: the model cannot be captured.
+        PassError: the model still has mask learners.
+    """
+    masked = next((name for name, _, _ in masked_layers(model)), None)
+    if masked is not None:
+        raise PassError(
+            f"layer '{masked}' still learns its mask; only folded models are lowered: call fold(model) first"
+        )
+    captured = capture(model, example_inputs)
+    emit("captured.txt", format_captured(captured))
+    return captured
+
+
+def step_form(captured: GraphModule, example_inputs: Tensor, emit: Emit = no_emit) -> GraphModule:
+    """One time step in float32.
+
+    Raises:
+        CaptureError: the steps cannot be told apart.
+    """
+    step_graph = lift(captured, example_inputs)
+    emit("step-graph.txt", format_graph(step_graph))
+    return step_graph
+
+
+def integer_form(request: Request) -> GraphModule:
+    """The lowered graph.
+
+    Raises:
+        CaptureError, PassError: there is none.
+    """
+    step_graph = step_form(request.captured, request.example_inputs, request.emit)
+    levels = choose_levels(request.example_inputs if request.calibration is None else request.calibration)
+    passes = lowering(levels, request.pattern, get_target(request.target).families)
+
+    def after(name: str, graph_module: GraphModule) -> None:
+        request.emit(f"{name}.txt", format_graph(graph_module))
+
+    return run_pipeline(passes, step_graph, after)
+
+
+def make_plan(request: Request) -> Plan:
+    """Choose.
+
+    Raises:
+        CaptureError, PassError: the model has no form in the arithmetic that is asked for.
+    """
+    if request.arithmetic == FLOAT32:
+        return _float_plan(request, ON_REQUEST)
+    try:
+        lowered = integer_form(request)
+        for module in lowered.modules():
+            if isinstance(module, NeuronStep):
+                check_exact(module)
+    except (CaptureError, PassError) as error:
+        return instead(request, error)
+    return Plan(lowered, layer_reports(lowered), None)
+
+
+def instead(request: Request, error: CaptureError | PassError) -> Plan:
+    """The plan in float32 after `error` stopped the integer path.
+
+    Raises:
+        CaptureError, PassError: `error` itself where whole numbers are insisted on, or the target has nothing else.
+    """
+    if request.arithmetic == INT8 or request.target not in FLOAT_TARGETS:
+        with way_out():
+            raise error
+    return _float_plan(request, str(error))
+
+
+@contextmanager
+def way_out() -> Iterator[None]:
+    """What stops the integer path may still be computed in float32, and its error says so."""
+    try:
+        yield
+    except (CaptureError, PassError) as error:
+        targets = ", ".join(f"--target {name}" for name in FLOAT_TARGETS)
+        error.args = (f"{error}; {targets} computes it in float32",)
+        raise
+
+
+def _float_plan(request: Request, why: str) -> Plan:
+    """One time step where the model lifts, else the whole of it."""
+    layers = float_layers(request.captured, request.pattern)
+    try:
+        step_graph = step_form(request.captured, request.example_inputs, request.emit)
+    except CaptureError:
+        return Plan(whole_network(request.captured, request.example_inputs), layers, why)
+    return Plan(step_graph, layers, why)
