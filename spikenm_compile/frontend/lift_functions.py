@@ -15,6 +15,8 @@ from torch.fx import Node
 
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend import readout, reshape
+from spikenm_compile.frontend.broadcasting import arithmetic
+from spikenm_compile.frontend.sample_ops import SAMPLE_RULES
 from spikenm_compile.frontend.time_algebra import Time
 from spikenm_compile.frontend.values import Reduce, Running, Step, Value
 
@@ -70,7 +72,7 @@ def _add(time: Time, left: Any, right: Any, *, alpha: float = 1) -> Any:
         if _is_zero(one):
             return Running(other.node, 1, Reduce.SUM) if isinstance(other, Step) and other.t == 0 else other
     running = time.running(Reduce.SUM, left, right)
-    return running if running is not None else _arithmetic(time, operator.add, left, right)
+    return running if running is not None else arithmetic(time, operator.add, left, right)
 
 
 def _subtract(time: Time, left: Any, right: Any, *, alpha: float = 1) -> Any:
@@ -84,43 +86,18 @@ def _reverse_subtract(time: Time, left: Any, right: Any) -> Any:
 def _multiply(time: Time, left: Any, right: Any) -> Any:
     if not isinstance(left, Value):
         left, right = right, left
-    return _arithmetic(time, operator.mul, left, right)
+    return arithmetic(time, operator.mul, left, right)
 
 
 def _divide(time: Time, left: Any, right: Any) -> Any:
     if isinstance(left, Running) and left.reduce is Reduce.SUM and left.count == time.num_steps == right:
         return time.mean(left)
-    return _arithmetic(time, operator.truediv, left, right)
+    return arithmetic(time, operator.truediv, left, right)
 
 
 def _maximum(time: Time, left: Any, right: Any) -> Any:
     running = time.running(Reduce.MAX, left, right)
-    return running if running is not None else _arithmetic(time, torch.maximum, left, right)
-
-
-def _arithmetic(time: Time, function: Callable[..., Any], left: Any, right: Any) -> Value:
-    settled = [time.settled(a) if isinstance(a, Value) else _number(a) for a in (left, right)]
-    values = [a for a in settled if isinstance(a, Value)]
-    ranks = {len(time.builder.shape(v.node)) for v in values}
-    if len(ranks) > 1:
-        raise CaptureError(
-            f"'{function.__name__}' broadcasts values of {min(ranks)} and {max(ranks)} dimensions; a step graph adds "
-            "and multiplies values of equal rank; reshape one of them"
-        )
-    args = tuple(a.node if isinstance(a, Value) else a for a in settled)
-    return time.function(function, values, args, function.__name__)
-
-
-def _number(value: Any) -> float:
-    """A constant operand; a step graph holds numbers and no tensors."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        return float(value)
-    if isinstance(value, int | float):
-        return value
-    raise CaptureError(
-        f"arithmetic with a {type(value).__name__} constant has no form in a step graph; numbers are supported; put "
-        "the constant into a layer, for example a bias"
-    )
+    return running if running is not None else arithmetic(time, torch.maximum, left, right)
 
 
 def _is_zero(value: Any) -> bool:
@@ -197,18 +174,9 @@ _RULES: dict[str, Rule] = {
     "dim": _dim,
     "numel": _numel,
     "len": _length,
-    "getitem": readout.item,
     "setitem": readout.assign,
-    "select": readout.select,
-    "unbind": readout.unbind,
-    "stack": readout.stack,
-    "sum": readout.total,
-    "mean": readout.mean,
-    "max": readout.maximum,
-    "amax": readout.largest,
     **{name: reshape.rule(name) for name in ("flatten", "view", "reshape", "unflatten", "squeeze")},
-    "unsqueeze": reshape.unsqueeze,
-    "transpose": reshape.transpose,
     "repeat": reshape.repeat,
     "expand": reshape.expand,
+    **SAMPLE_RULES,
 }

@@ -253,8 +253,9 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     ),
     "reused neuron": (Net(lambda n, x: n.s(n.s(x)), s=IF()), "neuron 's' is called twice"),
     "two outputs": (Net(lambda n, x: (n.s(x), x), s=IF()), "forward returns a tuple"),
-    "softmax": (Net(lambda n, x: n.s(x.softmax(-1)), s=IF()), "operation 'softmax' has no form"),
-    "channel mean": (Net(lambda n, x: n.s(x).mean(2), s=IF()), "mean over dimension 2"),
+    "cumulative sum": (Net(lambda n, x: n.s(x.cumsum(-1)), s=IF()), "operation 'cumsum' has no form"),
+    "mean over samples": (Net(lambda n, x: n.s(x).mean(1), s=IF()), "mean over dimension 1"),
+    "mean over steps and channels": (Net(lambda n, x: n.s(x).mean((0, 2)), s=IF()), r"mean over dimension \(0, 2\)"),
     "step of a step": (
         nn.Sequential(nn.Linear(8, 8), single(), IF()),
         "multi-step neuron '2' gets the value of step 0",
