@@ -20,7 +20,7 @@ from torch.fx import GraphModule, Node
 from spikenm_compile.errors import InputError, PassError, PatternError
 from spikenm_compile.frontend.adapters import is_neuron
 from spikenm_compile.graph import module_of
-from spikenm_compile.learning.attach import attach_mask, learner_of, masked_layers, original_class
+from spikenm_compile.learning.attach import CONVOLUTIONS, attach_mask, learner_of, masked_layers, original_class
 from spikenm_compile.learning.choice import BETWEEN_NEURONS, CLASSIFIER, FIRST_LAYER, ON_REQUEST, Choice, obstacle
 from spikenm_compile.learning.mask import MaskOptions
 from spikenm_compile.passes.base import Pass
@@ -44,7 +44,7 @@ class InsertMaskLearners(Pass):
     layers: Mapping[str, Pattern | str | None] = field(default_factory=dict)
 
     def choose(self, graph_module: GraphModule) -> tuple[Choice, ...]:
-        """Decide for every Conv2d and Linear of the captured graph, in its order; changes nothing.
+        """Decide for every convolution and Linear of the captured graph, in its order; changes nothing.
 
         Raises:
             PassError: a layer has a mask already, of another pattern or learned in another way.
@@ -65,7 +65,7 @@ class InsertMaskLearners(Pass):
             tied = None if owner == name else f"shares its weight with layer '{owner}'"
             choices.append(self._choose_one(name, layer, tied, _position(nodes, behind, before)))
         if not any(c.pattern for c in choices):
-            reasons = "; ".join(f"'{c.layer}': {c.why}" for c in choices) or "no Conv2d or Linear at all"
+            reasons = "; ".join(f"'{c.layer}': {c.why}" for c in choices) or "no convolution or Linear at all"
             raise PatternError(
                 f"no layer can learn {self.pattern} masks ({reasons}); name one to prune: layers={{'conv2': '2:4'}}"
             )
@@ -91,7 +91,8 @@ class InsertMaskLearners(Pass):
         unknown = sorted(set(self.layers).difference(known))
         if unknown:
             raise InputError(
-                f"layers names '{unknown[0]}', which is not a Conv2d or Linear of the model; it has {', '.join(known)}"
+                f"layers names '{unknown[0]}', which is not a convolution or Linear of the model; it has "
+                f"{', '.join(known)}"
             )
 
     def _asked(self, name: str) -> Pattern | None:
@@ -115,10 +116,10 @@ class InsertMaskLearners(Pass):
 
 
 def _weighted_layers(graph_module: GraphModule) -> dict[str, list[Node]]:
-    """Name of each Conv2d and Linear -> the nodes that call it."""
+    """Name of each convolution and Linear -> the nodes that call it."""
     calls: dict[str, list[Node]] = {}
     for node in graph_module.graph.nodes:
-        if isinstance(module_of(graph_module, node), nn.Conv2d | nn.Linear):
+        if isinstance(module_of(graph_module, node), (*CONVOLUTIONS, nn.Linear)):
             calls.setdefault(str(node.target), []).append(node)
     return calls
 
