@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import Proxy
+from torch.utils import _pytree as pytree
 
 VALUE = "val"
 _ANSWERED = (
@@ -34,6 +35,10 @@ class Sizes(tuple[Any, ...]):
         for size in self:
             product = product * size
         return product
+
+
+# so that `x.reshape(y.shape)` is evaluated and recorded like `x.reshape(*y.shape)`
+pytree.register_pytree_node(Sizes, lambda sizes: (list(sizes), None), lambda sizes, _: tuple(sizes))
 
 
 class ShapeProxy(Proxy):

@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.adapters import is_neuron, recorded_by_libraries, returned
 from spikenm_compile.frontend.layers import STANDARD_LAYERS
-from spikenm_compile.frontend.proxy import VALUE, ShapeProxy, is_real, is_unknown, value_of
+from spikenm_compile.frontend.proxy import VALUE, ShapeProxy, Sizes, is_real, is_unknown, value_of
 from spikenm_compile.frontend.recording import (
     AutogradFunction,
     StateCall,
@@ -117,6 +117,10 @@ class ShapeTracer(Tracer):
                     f"forward reads the state '{attribute}' of neuron '{name}' ({type(module).__name__}) from the "
                     "outside; what a call of the neuron returns can be used; let it return its state (output=True)"
                 )
+
+    def create_arg(self, a: Any) -> Any:
+        """As fx does; a shape becomes a plain tuple, which generated code can hold."""
+        return super().create_arg(tuple(a) if isinstance(a, Sizes) else a)
 
     def create_proxy(
         self,
