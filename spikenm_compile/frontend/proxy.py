@@ -58,7 +58,7 @@ class ShapeProxy(Proxy):
                 return getattr(value, k)
             if k == "size":
                 return self._size
-        if isinstance(value, tuple) and k in getattr(value, "_fields", ()):
+        if isinstance(value, tuple) and k in _fields(value):
             return self.tracer.create_proxy("call_function", getattr, (self, k), {})
         return super().__getattr__(k)
 
@@ -92,6 +92,12 @@ class ShapeProxy(Proxy):
 
     def __hash__(self) -> int:
         return hash(self.value) if _is_number(self.value) else id(self)
+
+
+def _fields(value: tuple[Any, ...]) -> tuple[str, ...]:
+    """Names of the elements of a named tuple, or of what `torch.max` and its like return."""
+    fields: tuple[str, ...] = getattr(value, "_fields", getattr(type(value), "__match_args__", ()))
+    return fields
 
 
 def _is_number(value: Any) -> bool:

@@ -14,6 +14,7 @@ from spikenm_compile.passes.pack_nm_weights import PackNMWeights
 from spikenm_compile.passes.quantize_inputs import QuantizeInputs
 from spikenm_compile.passes.quantize_weights import QuantizeWeights
 from spikenm_compile.passes.select_kernels import SelectKernels
+from spikenm_compile.passes.verify_whole_numbers import VerifyWholeNumbers
 from spikenm_compile.pattern import Pattern
 
 
@@ -26,6 +27,8 @@ def lowering(levels: Levels, pattern: Pattern, families: tuple[str, ...]) -> tup
         families: kernel families of the target, best first.
     """
     return (
+        # what can be computed at all
+        VerifyWholeNumbers(),
         # what is computed when
         HoistTimeInvariant(),
         # fewer kinds of layer
