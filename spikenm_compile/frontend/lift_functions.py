@@ -15,6 +15,7 @@ from torch.fx import Node
 
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend import readout, reshape
+from spikenm_compile.frontend.layer_rules import ACTIVATIONS, HIDDEN_NAMES, POOLS, check_layout, without_side_effects
 from spikenm_compile.frontend.time_algebra import Time
 from spikenm_compile.frontend.values import Reduce, Running, Step, Value
 
@@ -25,8 +26,8 @@ _SAME = ("contiguous", "clone", "detach", "float", "alias")
 
 def name_of(function: Any) -> str:
     """Name of a function of torch, operator or builtins; of others with the module, so that it meets no rule."""
-    if function is F.max_pool2d:
-        return "max_pool2d"  # torch hides its name behind a dispatcher
+    if function in HIDDEN_NAMES:
+        return HIDDEN_NAMES[function]
     name: str = getattr(function, "__name__", repr(function))
     known = any(getattr(owner, name, None) is function for owner in (torch, F, operator, builtins))
     return name if known else f"{getattr(function, '__module__', '')}.{name}"
@@ -36,7 +37,11 @@ def is_in_place(node: Node) -> bool:
     """Whether a node changes its first argument."""
     if node.op == "call_method":
         return str(node.target).endswith("_") and not str(node.target).endswith("__")
-    return node.op == "call_function" and name_of(node.target) in (*_IN_PLACE, "setitem")
+    if node.op != "call_function":
+        return False
+    name = name_of(node.target)
+    asked = name in ACTIVATIONS and (node.kwargs.get("inplace") is True or node.args[-1:] == (True,))
+    return asked or name in (*_IN_PLACE, "setitem") or (name.endswith("_") and not name.endswith("__"))
 
 
 def call(time: Time, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -87,6 +92,10 @@ def _multiply(time: Time, left: Any, right: Any) -> Any:
     return _arithmetic(time, operator.mul, left, right)
 
 
+def _negative(time: Time, value: Any) -> Any:
+    return _multiply(time, value, -1.0)
+
+
 def _divide(time: Time, left: Any, right: Any) -> Any:
     if isinstance(left, Running) and left.reduce is Reduce.SUM and left.count == time.num_steps == right:
         return time.mean(left)
@@ -130,13 +139,27 @@ def _is_zero(value: Any) -> bool:
 
 
 def _functional(module_type: type[nn.Module]) -> Rule:
-    """Rule of a pooling function: the layer that does the same."""
+    """Rule of a function: the layer that does the same."""
 
     def rule(time: Time, value: Value, *args: Any, **kwargs: Any) -> Value:
         name = time.name_for(module_type, args, tuple(sorted(kwargs.items())))
-        return time.layer(name, module_type(*args, **kwargs).eval(), time.settled(value))
+        layer, settled = without_side_effects(module_type(*args, **kwargs).eval()), time.settled(value)
+        check_layout(name, layer, settled, time.builder.shape(settled.node), multi_step=False)
+        return time.layer(name, layer, settled)
 
     return rule
+
+
+_upsample = _functional(nn.Upsample)
+
+
+def _interpolate(time: Time, value: Value, *args: Any, antialias: bool = False, **kwargs: Any) -> Value:
+    if antialias:
+        raise CaptureError(
+            "interpolate is called with antialias=True, which no layer of torch.nn has; a step graph takes what "
+            "nn.Upsample does; leave antialias out"
+        )
+    return _upsample(time, value, *args, **kwargs)  # type: ignore[no-any-return]
 
 
 def _dropout(time: Time, value: Value, *args: Any, **kwargs: Any) -> Value:
@@ -186,10 +209,10 @@ _RULES: dict[str, Rule] = {
     "truediv": _divide,
     "div": _divide,
     "maximum": _maximum,
-    "max_pool2d": _functional(nn.MaxPool2d),
-    "avg_pool2d": _functional(nn.AvgPool2d),
-    "adaptive_avg_pool2d": _functional(nn.AdaptiveAvgPool2d),
-    "dropout": _dropout,
+    "neg": _negative,
+    **{name: _functional(kind) for name, kind in (POOLS | ACTIVATIONS).items()},
+    "interpolate": _interpolate,
+    **dict.fromkeys(("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"), _dropout),
     "new_zeros": _zeros,
     "zeros_like": _zeros,
     "getattr": _getattr,

@@ -11,22 +11,13 @@ from torch import nn
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend import reshape
 from spikenm_compile.frontend.adapters import is_multi_step, is_neuron, plain_layer, stateful_types
+from spikenm_compile.frontend.layer_rules import LAYER_RULES, check_layout, rule_of, without_side_effects
 from spikenm_compile.frontend.lift_neurons import NeuronLifter
 from spikenm_compile.frontend.recording import AutogradFunction
 from spikenm_compile.frontend.time_algebra import Time
-from spikenm_compile.frontend.values import Sequence, Value, describe
+from spikenm_compile.frontend.values import Value
 
 _ABSENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-_SUPPORTED: tuple[type[nn.Module], ...] = (
-    nn.Conv2d,
-    nn.Linear,
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.Flatten,
-)
 
 
 class ModuleLifter:
@@ -63,32 +54,14 @@ class ModuleLifter:
             raise CaptureError(f"layer '{name}': {error}") from error
         if isinstance(plain, _ABSENT):
             return value
-        if plain is None or not isinstance(plain, _SUPPORTED) or getattr(plain, "return_indices", False):
+        if plain is None or rule_of(plain) is None:
             raise CaptureError(_unsupported(name, module))
         if isinstance(plain, nn.Flatten) and plain.start_dim == 0:
             return reshape.rule("flatten")(self.time, value, 0, plain.end_dim)
-        _check_layout(name, plain, value, multi_step=is_multi_step(module))
+        check_layout(name, plain, value, self.time.builder.shape(value.node), multi_step=is_multi_step(module))
         if isinstance(plain, nn.Flatten):
             plain = nn.Flatten().eval()
-        return self.time.layer(name, plain, value)
-
-
-def _check_layout(name: str, plain: nn.Module, value: Value, *, multi_step: bool) -> None:
-    """Whether the layer, as the user wrote it, computes each step by itself on a value of this layout."""
-    is_sequence = isinstance(value, Sequence) and value.dim <= (0 if multi_step else 1)
-    if isinstance(plain, nn.Linear):
-        return
-    if isinstance(plain, nn.Flatten):
-        start = 2 if is_sequence and not multi_step else 1
-        fits = plain.start_dim == start and plain.end_dim == -1 and (is_sequence or not multi_step)
-    else:
-        fits = is_sequence == multi_step
-    if not fits:
-        wanted = "a sequence [T, B, ...]" if multi_step else "one step [B, ...], or T steps as [T*B, ...]"
-        raise CaptureError(
-            f"layer '{name}' ({type(plain).__name__}) gets {describe(value)}; it takes {wanted}; set its step_mode, or "
-            "flatten time into the batch with x.flatten(0, 1)"
-        )
+        return self.time.layer(name, without_side_effects(plain), value)
 
 
 def _unsupported(name: str, module: nn.Module) -> str:
@@ -103,5 +76,5 @@ def _unsupported(name: str, module: nn.Module) -> str:
             f"layer '{name}' ({kind}) keeps a state that a step graph does not know; only neurons keep state there; "
             "replace it by neurons"
         )
-    supported = ", ".join(cls.__name__ for cls in _SUPPORTED)
+    supported = ", ".join(cls.__name__ for cls in LAYER_RULES)
     return f"layer '{name}' is a {kind}; a step graph takes {supported} and neurons; replace it by one of these"

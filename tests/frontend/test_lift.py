@@ -246,7 +246,7 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         "'spike' is called 2 times and 'other' 1",
     ),
     "no neuron": (nn.Sequential(nn.Linear(8, 8), nn.Identity()), "no spiking neuron"),
-    "unknown layer": (nn.Sequential(nn.Linear(8, 8), nn.Tanh(), IF()), "layer '1' is a Tanh"),
+    "unknown layer": (nn.Sequential(nn.Linear(8, 8), nn.LPPool1d(2, 2), IF()), "layer '1' is a LPPool1d"),
     "PSN": (
         nn.Sequential(nn.Linear(8, 8), neuron.PSN(4)),
         "layer '1': SpikingJelly's PSN has no canonical neuron: it multiplies the whole sequence",
