@@ -17,6 +17,7 @@ from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend import readout, reshape
 from spikenm_compile.frontend.broadcasting import arithmetic
 from spikenm_compile.frontend.layer_rules import ACTIVATIONS, HIDDEN_NAMES, POOLS, check_layout, without_side_effects
+from spikenm_compile.frontend.sample_dims import transpose
 from spikenm_compile.frontend.sample_ops import SAMPLE_RULES
 from spikenm_compile.frontend.time_algebra import Time
 from spikenm_compile.frontend.values import Reduce, Running, Step, Value
@@ -157,6 +158,8 @@ def _getattr(time: Time, value: Any, name: str) -> Any:
         return len(time.shape(value))
     if name == "dtype":
         return torch.float32
+    if name == "mT":
+        return transpose(time, value, -2, -1)
     raise CaptureError(f"attribute '{name}' of a tensor has no form in a step graph; use its shape only")
 
 

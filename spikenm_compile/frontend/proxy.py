@@ -58,7 +58,7 @@ class ShapeProxy(Proxy):
                 return getattr(value, k)
             if k == "size":
                 return self._size
-        if isinstance(value, tuple) and k in _fields(value):
+        if _is_field(value, k):
             return self.tracer.create_proxy("call_function", getattr, (self, k), {})
         return super().__getattr__(k)
 
@@ -94,10 +94,10 @@ class ShapeProxy(Proxy):
         return hash(self.value) if _is_number(self.value) else id(self)
 
 
-def _fields(value: tuple[Any, ...]) -> tuple[str, ...]:
-    """Names of the elements of a named tuple, or of what `torch.max` and its like return."""
-    fields: tuple[str, ...] = getattr(value, "_fields", getattr(type(value), "__match_args__", ()))
-    return fields
+def _is_field(value: Any, name: str) -> bool:
+    """Whether `name` is a value of a named tuple or of what `x.max(0)` returns, or a tensor like `x.T` of a tensor."""
+    found = getattr(value, name, None)
+    return isinstance(value, tuple | Tensor) and found is not None and not callable(found)
 
 
 def _is_number(value: Any) -> bool:
@@ -120,7 +120,7 @@ for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
 
 def value_of(argument: Any) -> Any:
     """Known value of a proxy; anything else as it is."""
-    return argument.value if isinstance(argument, ShapeProxy) else argument
+    return argument.node.meta[VALUE] if isinstance(argument, Proxy) else argument
 
 
 def is_unknown(argument: Any) -> bool:

@@ -35,7 +35,7 @@ class Steps(nn.Module):
         if self.form == "sequence":
             return self.last(self.layer(self.first(x)))  # type: ignore[no-any-return]
         y = self.layer(self.first(x).flatten(0, 1))
-        return self.last(y.unflatten(0, x.shape[:2]))  # type: ignore[no-any-return]
+        return self.last(y.unflatten(0, x.shape[:2]))  # type: ignore[no-any-return, no-untyped-call]
 
 
 @torch.no_grad()

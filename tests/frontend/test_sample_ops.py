@@ -47,6 +47,7 @@ FORMS: dict[str, Form] = {
     "F.softmax": lambda y: F.softmax(y, dim=-1),
     "method softmax": lambda y: y.softmax(-2),
     "torch.matmul": lambda y: torch.matmul(y, torch.transpose(y, -1, -2)),
+    "mT": lambda y: y @ y.mT,
     "broadcast matmul": lambda y: heads(y) @ y.transpose(-1, -2).unsqueeze(-3)[..., :4, :],
     "swapaxes": lambda y: y.swapaxes(-1, -2),
     "movedim": lambda y: heads(y).movedim(-3, -1),
