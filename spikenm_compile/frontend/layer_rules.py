@@ -127,8 +127,8 @@ def check_layout(name: str, plain: nn.Module, value: Value, shape: Shape, *, mul
     elif time_dim not in (None, 0) and not isinstance(plain, nn.Flatten):
         raise CaptureError(
             f"layer '{name}' ({type(plain).__name__}) gets a sequence with time in dimension {time_dim} and so "
-            "combines time steps; a step graph computes each step by itself; flatten time into the batch before the layer, or "
-            "compile the model without it"
+            "combines time steps; a step graph computes each step by itself; flatten time into the batch before the "
+            "layer, or compile the model without it"
         )
     elif not _leaves_time_alone(plain, time_dim, multi_step=multi_step):
         wanted = "a sequence [T, B, ...]" if multi_step else "one step [B, ...], or T steps as [T*B, ...]"

@@ -59,8 +59,8 @@ def call(time: Time, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     rule = _RULES.get(base)
     if rule is None:
         raise CaptureError(
-            f"operation '{base}' has no form in a step graph; arithmetic, reshaping, pooling layers and readout over "
-            "time (sum, mean, max, last) are supported; use these or a layer of torch.nn"
+            f"operation '{base}' has no form in a step graph; arithmetic, operations on dimensions of each sample, "
+            "pooling layers and readout over time (sum, mean, max, last) are supported; use these, or a layer"
         )
     try:
         return rule(time, *args, **kwargs)
@@ -201,7 +201,6 @@ _RULES: dict[str, Rule] = {
     "numel": _numel,
     "len": _length,
     "setitem": readout.assign,
-    **{name: reshape.rule(name) for name in ("flatten", "view", "reshape", "unflatten", "squeeze")},
     "repeat": reshape.repeat,
     "expand": reshape.expand,
     **SAMPLE_RULES,

@@ -9,13 +9,13 @@ from typing import Any
 from torch import nn
 
 from spikenm_compile.errors import CaptureError
-from spikenm_compile.frontend import reshape
+from spikenm_compile.frontend import lift_functions
 from spikenm_compile.frontend.adapters import is_multi_step, is_neuron, plain_layer, stateful_types
 from spikenm_compile.frontend.layer_rules import LAYER_RULES, check_layout, rule_of, without_side_effects
 from spikenm_compile.frontend.lift_neurons import NeuronLifter
 from spikenm_compile.frontend.recording import AutogradFunction
 from spikenm_compile.frontend.time_algebra import Time
-from spikenm_compile.frontend.values import Value
+from spikenm_compile.frontend.values import Sequence, Value
 
 _ABSENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 
@@ -54,14 +54,27 @@ class ModuleLifter:
             raise CaptureError(f"layer '{name}': {error}") from error
         if isinstance(plain, _ABSENT):
             return value
+        function = None if is_multi_step(module) else _function_of(plain, value)
+        if function is not None:
+            return lift_functions.call(self.time, function[0], (value, *function[1:]), {})  # type: ignore[no-any-return]
         if plain is None or rule_of(plain) is None:
             raise CaptureError(_unsupported(name, module))
-        if isinstance(plain, nn.Flatten) and plain.start_dim == 0:
-            return reshape.rule("flatten")(self.time, value, 0, plain.end_dim)
         check_layout(name, plain, value, self.time.builder.shape(value.node), multi_step=is_multi_step(module))
         if isinstance(plain, nn.Flatten):
             plain = nn.Flatten().eval()
         return self.time.layer(name, without_side_effects(plain), value)
+
+
+def _function_of(layer: nn.Module | None, value: Value) -> tuple[Any, ...] | None:
+    """The function, and its arguments, that the layer is on dimensions of each sample; None of any other layer."""
+    if isinstance(layer, nn.Softmax):
+        return "softmax", layer.dim
+    if isinstance(layer, nn.Unflatten):
+        return "unflatten", layer.dim, layer.unflattened_size
+    if not isinstance(layer, nn.Flatten):
+        return None
+    is_whole = layer.end_dim == -1 and layer.start_dim == (2 if isinstance(value, Sequence) else 1)
+    return None if is_whole else ("flatten", layer.start_dim, layer.end_dim)
 
 
 def _unsupported(name: str, module: nn.Module) -> str:
@@ -76,5 +89,5 @@ def _unsupported(name: str, module: nn.Module) -> str:
             f"layer '{name}' ({kind}) keeps a state that a step graph does not know; only neurons keep state there; "
             "replace it by neurons"
         )
-    supported = ", ".join(cls.__name__ for cls in LAYER_RULES)
+    supported = ", ".join(cls.__name__ for cls in (*LAYER_RULES, nn.Softmax, nn.Unflatten))
     return f"layer '{name}' is a {kind}; a step graph takes {supported} and neurons; replace it by one of these"

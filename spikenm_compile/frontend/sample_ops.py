@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from spikenm_compile.errors import CaptureError
-from spikenm_compile.frontend import readout
+from spikenm_compile.frontend import readout, reshape
 from spikenm_compile.frontend.axes import BATCH, axes_of, emit, renumbered, sample_axis
 from spikenm_compile.frontend.sample_dims import (
     item,
@@ -117,6 +117,7 @@ def pad(time: Time, x: Value, pad: Any, mode: str = "constant", value: float | N
 
 
 SAMPLE_RULES: dict[str, Rule] = {
+    **{name: reshape.rule(name) for name in ("flatten", "view", "reshape", "unflatten", "squeeze")},
     "permute": permute,
     **dict.fromkeys(("transpose", "swapaxes", "swapdims"), transpose),
     "movedim": movedim,

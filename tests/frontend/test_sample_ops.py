@@ -148,6 +148,27 @@ def test_a_step_computes_what_the_model_does(name: str, layout: str) -> None:
     check(make(FORMS[name], layout), num_steps=T if layout == "steps" else None)
 
 
+LAYERS: dict[str, nn.Module] = {
+    "softmax": nn.Softmax(dim=-1),
+    "softmax over tokens": nn.Softmax(2),
+    "unflatten": nn.Unflatten(3, (2, 4)),
+    "flatten": nn.Flatten(-2),
+    "flatten tokens and channels": nn.Flatten(2, 3),
+    "a step per sample": nn.Sequential(nn.Flatten(0, 1), nn.Unflatten(0, (T, -1))),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_that_are_functions_of_each_sample(name: str) -> None:
+    class Layered(Multi):
+        def __init__(self, inside: nn.Module) -> None:
+            super().__init__(lambda y: self.inside(y))
+            self.inside = inside
+
+    torch.manual_seed(0)
+    check(Layered(LAYERS[name]).eval(), num_steps=T)
+
+
 def test_all_layouts_of_time_give_the_same_step() -> None:
     texts = {format_graph(check(make(attention, layout))) for layout in ("sequence", "flat", "batch first")}
     assert len(texts) == 1
@@ -236,6 +257,9 @@ REFUSED: dict[str, tuple[Form, str]] = {
         "matmul over dimension -2 of .* combines time steps",
     ),
     "chunk of time": (lambda y: y.chunk(3)[0], "chunk over dimension 0 of .* combines time steps"),
+    "layer over time": (nn.Softmax(0), "softmax over dimension 0 of .* combines time steps"),
+    "softmax over what": (nn.Softmax(), "operation 'softmax' is called with arguments that have no form"),
+    "layer through samples": (nn.Flatten(1, 2), "flatten from .* mixes samples or time"),
     "part of time": (lambda y: y[:2], "the slice :2: over dimension 0 of .* combines time steps"),
     "part of the samples": (lambda y: y[:, 1:], "the slice 1:: over dimension 1 of .* combines samples"),
     "one sample": (lambda y: y[:, 0], "index 0 in dimension 1 has no form"),
@@ -266,6 +290,7 @@ REFUSED: dict[str, tuple[Form, str]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:Implicit dimension choice for softmax")
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_mixes_steps_or_samples_is_refused(name: str) -> None:
     form, message = REFUSED[name]
