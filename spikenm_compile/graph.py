@@ -20,6 +20,7 @@ from enum import Enum
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx import GraphModule, Interpreter, Node
 
@@ -216,7 +217,21 @@ ALLOWED_FUNCTIONS: dict[Callable[..., Any], str] = {
     operator.mul: "mul",
     operator.truediv: "div",
     torch.maximum: "maximum",
+    # dimensions of each sample
+    torch.reshape: "reshape",
+    torch.permute: "permute",
+    torch.select: "select",
+    torch.slice_copy: "slice",
     torch.cat: "cat",
+    torch.stack: "stack",
+    torch.roll: "roll",
+    F.pad: "pad",
+    torch.matmul: "matmul",
+    torch.einsum: "einsum",
+    torch.softmax: "softmax",
+    torch.sum: "sum",
+    torch.mean: "mean",
+    torch.amax: "amax",
 }
 """Functions that a step graph may call, and how they print."""
 

@@ -139,6 +139,26 @@ class NeuronStep(nn.Module):
         return str(self.neuron)
 
 
+class Constant(nn.Module):
+    """A tensor of the model that takes part in a step: the same for each sample and at each step.
+
+    Args:
+        value: [1, ...], shared with the model where it is a view of a parameter or buffer.
+    """
+
+    def __init__(self, value: Tensor) -> None:
+        super().__init__()
+        self.value = nn.Parameter(value, requires_grad=False)
+
+    def forward(self, like: Tensor) -> Tensor:
+        """The value [B, ...], once for each sample of `like`."""
+        return self.value.expand(like.shape[0], *self.value.shape[1:])
+
+    def extra_repr(self) -> str:
+        """Shape of one sample."""
+        return str(list(self.value.shape[1:]))
+
+
 class IntConvNeuron(nn.Module):
     """`IntConv2d` and a `NeuronStep` of one input as one operation, so that the current never reaches memory."""
 

@@ -70,6 +70,8 @@ class Adapter:
     """Plain single-step torch layer that shares the parameters of the library's layer; None: not a layer of it."""
     reset: Callable[[nn.Module], None]
     """Forget the state of one stateful module."""
+    layer_types: Callable[[], ModuleTypes] = tuple
+    """Layers that stay one node of a captured graph although no layer of PyTorch is their base."""
     recording: Recording = _no_recording
     """Records what else sets states during forward; `reset()` of stateful modules is recorded for every library."""
     returned: Callable[[nn.Module, Any, Callable[[str], Any]], Any] = _output_only

@@ -29,6 +29,11 @@ def stateful_types() -> ModuleTypes:
     return tuple(cls for adapter in ADAPTERS for cls in (*adapter.stateful_types(), *adapter.neuron_types()))
 
 
+def layer_types() -> ModuleTypes:
+    """Layers of all imported libraries that PyTorch does not know, each one node of a captured graph."""
+    return tuple(cls for adapter in ADAPTERS for cls in adapter.layer_types())
+
+
 def is_neuron(module: nn.Module) -> bool:
     """Whether `module` is a spiking neuron of a known library."""
     return any(isinstance(module, adapter.neuron_types()) for adapter in ADAPTERS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import linecache
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -48,8 +48,16 @@ def capture(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...] | None
             raise
         except Exception as error:
             raise CaptureError(_explain(error, tracer, model, has_example=example_inputs is not None)) from error
-        _refuse_hidden_state(model, snapshot, stateful)
-        return _with_all_modules(model, graph, tracer)
+        left = tuple(_left_behind(snapshot, stateful))
+        captured = _with_all_modules(model, graph, tracer)
+    if left and not _is_written_first(model, inputs, left, graph):
+        name, module, attribute = left[0]
+        raise CaptureError(
+            f"forward of module '{name or type(model).__name__}' ({type(module).__name__}) changes its attribute "
+            f"'{attribute}'; state between calls is supported in neurons and buffers; keep it in a local variable or "
+            "in a neuron of spikenm_compile.neurons"
+        )
+    return captured
 
 
 def _named_inputs(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...] | None) -> dict[str, Tensor | None]:
@@ -86,18 +94,35 @@ def _explain(error: Exception, tracer: ShapeTracer, model: nn.Module, *, has_exa
     return f"capture stopped in {module} at {where}: {reason}; {way_out}"
 
 
-def _refuse_hidden_state(model: nn.Module, snapshot: Snapshot, stateful: tuple[type[nn.Module], ...]) -> None:
-    """A value that forward leaves in an attribute would be lost: the graph has no attribute to leave it in."""
+Attribute = tuple[str, nn.Module, str]
+"""(module name, module, attribute)."""
+
+
+def _left_behind(snapshot: Snapshot, stateful: tuple[type[nn.Module], ...]) -> Iterator[Attribute]:
+    """Attributes that forward changes: the graph has no attribute to leave a value in."""
     for name, module, attribute in snapshot.changed():
-        if isinstance(module, stateful) or attribute in ("training", "_modules"):
-            continue
-        if attribute.startswith("_tensor_constant"):
-            continue
-        raise CaptureError(
-            f"forward of module '{name or type(model).__name__}' ({type(module).__name__}) changes its attribute "
-            f"'{attribute}'; state between calls is supported in neurons and buffers; keep it in a local variable or "
-            "in a neuron of spikenm_compile.neurons"
-        )
+        is_ours = attribute in ("training", "_modules") or attribute.startswith("_tensor_constant")
+        if not isinstance(module, stateful) and not is_ours:
+            yield name, module, attribute
+
+
+def _is_written_first(
+    model: nn.Module, inputs: dict[str, Tensor | None], left: tuple[Attribute, ...], graph: Graph
+) -> bool:
+    """Whether forward writes these attributes before it reads them, so that no call sees what another one left.
+
+    Then a trace with something useless in the attributes gives the same graph.
+    """
+    tracer = ShapeTracer(stateful_types())
+    with restored(model):
+        for _, module, attribute in left:
+            if attribute in ("_parameters", "_buffers"):
+                return False
+            module.__dict__[attribute] = object()
+        try:
+            return str(tracer.record(model, inputs)) == str(graph)
+        except Exception:  # the useless value was used, in whatever way
+            return False
 
 
 def _with_all_modules(model: nn.Module, graph: Graph, tracer: ShapeTracer) -> GraphModule:

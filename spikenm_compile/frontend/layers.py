@@ -13,6 +13,8 @@ from spikenm_compile.errors import CaptureError
 _ACTIVATIONS = tuple(getattr(activation, name) for name in activation.__all__)
 _POOLINGS = tuple(getattr(pooling, name) for name in pooling.__all__)
 
+DROPOUTS: tuple[type[nn.Module], ...] = (dropout._DropoutNd,)
+"""Layers that compute something else in training."""
 STANDARD_LAYERS: tuple[type[nn.Module], ...] = (
     conv._ConvNd,
     nn.Linear,
@@ -23,7 +25,7 @@ STANDARD_LAYERS: tuple[type[nn.Module], ...] = (
     nn.LayerNorm,
     nn.RMSNorm,
     nn.LocalResponseNorm,
-    dropout._DropoutNd,
+    *DROPOUTS,
     nn.Flatten,
     nn.Unflatten,
     nn.Upsample,

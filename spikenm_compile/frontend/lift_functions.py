@@ -15,6 +15,10 @@ from torch.fx import Node
 
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend import readout, reshape
+from spikenm_compile.frontend.broadcasting import arithmetic
+from spikenm_compile.frontend.layer_rules import ACTIVATIONS, HIDDEN_NAMES, POOLS, check_layout, without_side_effects
+from spikenm_compile.frontend.sample_dims import transpose
+from spikenm_compile.frontend.sample_ops import SAMPLE_RULES
 from spikenm_compile.frontend.time_algebra import Time
 from spikenm_compile.frontend.values import Reduce, Running, Step, Value
 
@@ -25,8 +29,8 @@ _SAME = ("contiguous", "clone", "detach", "float", "alias")
 
 def name_of(function: Any) -> str:
     """Name of a function of torch, operator or builtins; of others with the module, so that it meets no rule."""
-    if function is F.max_pool2d:
-        return "max_pool2d"  # torch hides its name behind a dispatcher
+    if function in HIDDEN_NAMES:
+        return HIDDEN_NAMES[function]
     name: str = getattr(function, "__name__", repr(function))
     known = any(getattr(owner, name, None) is function for owner in (torch, F, operator, builtins))
     return name if known else f"{getattr(function, '__module__', '')}.{name}"
@@ -36,7 +40,11 @@ def is_in_place(node: Node) -> bool:
     """Whether a node changes its first argument."""
     if node.op == "call_method":
         return str(node.target).endswith("_") and not str(node.target).endswith("__")
-    return node.op == "call_function" and name_of(node.target) in (*_IN_PLACE, "setitem")
+    if node.op != "call_function":
+        return False
+    name = name_of(node.target)
+    asked = name in ACTIVATIONS and (node.kwargs.get("inplace") is True or node.args[-1:] == (True,))
+    return asked or name in (*_IN_PLACE, "setitem") or (name.endswith("_") and not name.endswith("__"))
 
 
 def call(time: Time, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -51,8 +59,8 @@ def call(time: Time, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     rule = _RULES.get(base)
     if rule is None:
         raise CaptureError(
-            f"operation '{base}' has no form in a step graph; arithmetic, reshaping, pooling layers and readout over "
-            "time (sum, mean, max, last) are supported; use these or a layer of torch.nn"
+            f"operation '{base}' has no form in a step graph; arithmetic, operations on dimensions of each sample, "
+            "pooling layers and readout over time (sum, mean, max, last) are supported; use these, or a layer"
         )
     try:
         return rule(time, *args, **kwargs)
@@ -70,7 +78,7 @@ def _add(time: Time, left: Any, right: Any, *, alpha: float = 1) -> Any:
         if _is_zero(one):
             return Running(other.node, 1, Reduce.SUM) if isinstance(other, Step) and other.t == 0 else other
     running = time.running(Reduce.SUM, left, right)
-    return running if running is not None else _arithmetic(time, operator.add, left, right)
+    return running if running is not None else arithmetic(time, operator.add, left, right)
 
 
 def _subtract(time: Time, left: Any, right: Any, *, alpha: float = 1) -> Any:
@@ -84,43 +92,22 @@ def _reverse_subtract(time: Time, left: Any, right: Any) -> Any:
 def _multiply(time: Time, left: Any, right: Any) -> Any:
     if not isinstance(left, Value):
         left, right = right, left
-    return _arithmetic(time, operator.mul, left, right)
+    return arithmetic(time, operator.mul, left, right)
+
+
+def _negative(time: Time, value: Any) -> Any:
+    return _multiply(time, value, -1.0)
 
 
 def _divide(time: Time, left: Any, right: Any) -> Any:
     if isinstance(left, Running) and left.reduce is Reduce.SUM and left.count == time.num_steps == right:
         return time.mean(left)
-    return _arithmetic(time, operator.truediv, left, right)
+    return arithmetic(time, operator.truediv, left, right)
 
 
 def _maximum(time: Time, left: Any, right: Any) -> Any:
     running = time.running(Reduce.MAX, left, right)
-    return running if running is not None else _arithmetic(time, torch.maximum, left, right)
-
-
-def _arithmetic(time: Time, function: Callable[..., Any], left: Any, right: Any) -> Value:
-    settled = [time.settled(a) if isinstance(a, Value) else _number(a) for a in (left, right)]
-    values = [a for a in settled if isinstance(a, Value)]
-    ranks = {len(time.builder.shape(v.node)) for v in values}
-    if len(ranks) > 1:
-        raise CaptureError(
-            f"'{function.__name__}' broadcasts values of {min(ranks)} and {max(ranks)} dimensions; a step graph adds "
-            "and multiplies values of equal rank; reshape one of them"
-        )
-    args = tuple(a.node if isinstance(a, Value) else a for a in settled)
-    return time.function(function, values, args, function.__name__)
-
-
-def _number(value: Any) -> float:
-    """A constant operand; a step graph holds numbers and no tensors."""
-    if isinstance(value, Tensor) and value.numel() == 1:
-        return float(value)
-    if isinstance(value, int | float):
-        return value
-    raise CaptureError(
-        f"arithmetic with a {type(value).__name__} constant has no form in a step graph; numbers are supported; put "
-        "the constant into a layer, for example a bias"
-    )
+    return running if running is not None else arithmetic(time, torch.maximum, left, right)
 
 
 def _is_zero(value: Any) -> bool:
@@ -130,13 +117,27 @@ def _is_zero(value: Any) -> bool:
 
 
 def _functional(module_type: type[nn.Module]) -> Rule:
-    """Rule of a pooling function: the layer that does the same."""
+    """Rule of a function: the layer that does the same."""
 
     def rule(time: Time, value: Value, *args: Any, **kwargs: Any) -> Value:
         name = time.name_for(module_type, args, tuple(sorted(kwargs.items())))
-        return time.layer(name, module_type(*args, **kwargs).eval(), time.settled(value))
+        layer, settled = without_side_effects(module_type(*args, **kwargs).eval()), time.settled(value)
+        check_layout(name, layer, settled, time.builder.shape(settled.node), multi_step=False)
+        return time.layer(name, layer, settled)
 
     return rule
+
+
+_upsample = _functional(nn.Upsample)
+
+
+def _interpolate(time: Time, value: Value, *args: Any, antialias: bool = False, **kwargs: Any) -> Value:
+    if antialias:
+        raise CaptureError(
+            "interpolate is called with antialias=True, which no layer of torch.nn has; a step graph takes what "
+            "nn.Upsample does; leave antialias out"
+        )
+    return _upsample(time, value, *args, **kwargs)  # type: ignore[no-any-return]
 
 
 def _dropout(time: Time, value: Value, *args: Any, **kwargs: Any) -> Value:
@@ -157,6 +158,8 @@ def _getattr(time: Time, value: Any, name: str) -> Any:
         return len(time.shape(value))
     if name == "dtype":
         return torch.float32
+    if name == "mT":
+        return transpose(time, value, -2, -1)
     raise CaptureError(f"attribute '{name}' of a tensor has no form in a step graph; use its shape only")
 
 
@@ -186,10 +189,10 @@ _RULES: dict[str, Rule] = {
     "truediv": _divide,
     "div": _divide,
     "maximum": _maximum,
-    "max_pool2d": _functional(nn.MaxPool2d),
-    "avg_pool2d": _functional(nn.AvgPool2d),
-    "adaptive_avg_pool2d": _functional(nn.AdaptiveAvgPool2d),
-    "dropout": _dropout,
+    "neg": _negative,
+    **{name: _functional(kind) for name, kind in (POOLS | ACTIVATIONS).items()},
+    "interpolate": _interpolate,
+    **dict.fromkeys(("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"), _dropout),
     "new_zeros": _zeros,
     "zeros_like": _zeros,
     "getattr": _getattr,
@@ -197,18 +200,8 @@ _RULES: dict[str, Rule] = {
     "dim": _dim,
     "numel": _numel,
     "len": _length,
-    "getitem": readout.item,
     "setitem": readout.assign,
-    "select": readout.select,
-    "unbind": readout.unbind,
-    "stack": readout.stack,
-    "sum": readout.total,
-    "mean": readout.mean,
-    "max": readout.maximum,
-    "amax": readout.largest,
-    **{name: reshape.rule(name) for name in ("flatten", "view", "reshape", "unflatten", "squeeze")},
-    "unsqueeze": reshape.unsqueeze,
-    "transpose": reshape.transpose,
     "repeat": reshape.repeat,
     "expand": reshape.expand,
+    **SAMPLE_RULES,
 }

@@ -9,12 +9,13 @@ from typing import Any
 from torch import nn
 
 from spikenm_compile.errors import CaptureError
-from spikenm_compile.frontend import reshape
+from spikenm_compile.frontend import lift_functions
 from spikenm_compile.frontend.adapters import is_multi_step, is_neuron, num_inputs
+from spikenm_compile.frontend.layer_rules import check_layout, without_side_effects
 from spikenm_compile.frontend.lift_neurons import NeuronLifter
 from spikenm_compile.frontend.step_layers import step_layer
 from spikenm_compile.frontend.time_algebra import Time
-from spikenm_compile.frontend.values import Sequence, Value, describe
+from spikenm_compile.frontend.values import Sequence, Value
 
 
 class ModuleLifter:
@@ -50,27 +51,22 @@ class ModuleLifter:
         plain = step_layer(name, module)
         if plain is None:
             return value
-        if isinstance(plain, nn.Flatten) and plain.start_dim == 0:
-            return reshape.rule("flatten")(self.time, value, 0, plain.end_dim)
-        _check_layout(name, plain, value, multi_step=is_multi_step(module))
+        function = None if is_multi_step(module) else _function_of(plain, value)
+        if function is not None:
+            return lift_functions.call(self.time, function[0], (value, *function[1:]), {})  # type: ignore[no-any-return]
+        check_layout(name, plain, value, self.time.builder.shape(value.node), multi_step=is_multi_step(module))
         if isinstance(plain, nn.Flatten):
             plain = nn.Flatten().eval()
-        return self.time.layer(name, plain, value)
+        return self.time.layer(name, without_side_effects(plain), value)
 
 
-def _check_layout(name: str, plain: nn.Module, value: Value, *, multi_step: bool) -> None:
-    """Whether the layer, as the user wrote it, computes each step by itself on a value of this layout."""
-    is_sequence = isinstance(value, Sequence) and value.dim <= (0 if multi_step else 1)
-    if isinstance(plain, nn.Linear):
-        return
-    if isinstance(plain, nn.Flatten):
-        start = 2 if is_sequence and not multi_step else 1
-        fits = plain.start_dim == start and plain.end_dim == -1 and (is_sequence or not multi_step)
-    else:
-        fits = is_sequence == multi_step
-    if not fits:
-        wanted = "a sequence [T, B, ...]" if multi_step else "one step [B, ...], or T steps as [T*B, ...]"
-        raise CaptureError(
-            f"layer '{name}' ({type(plain).__name__}) gets {describe(value)}; it takes {wanted}; set its step_mode, or "
-            "flatten time into the batch with x.flatten(0, 1)"
-        )
+def _function_of(layer: nn.Module | None, value: Value) -> tuple[Any, ...] | None:
+    """The function, and its arguments, that the layer is on dimensions of each sample; None of any other layer."""
+    if isinstance(layer, nn.Softmax):
+        return "softmax", layer.dim
+    if isinstance(layer, nn.Unflatten):
+        return "unflatten", layer.dim, layer.unflattened_size
+    if not isinstance(layer, nn.Flatten):
+        return None
+    is_whole = layer.end_dim == -1 and layer.start_dim == (2 if isinstance(value, Sequence) else 1)
+    return None if is_whole else ("flatten", layer.start_dim, layer.end_dim)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.fx import Proxy
+from torch.utils import _pytree as pytree
 
 VALUE = "val"
 _ANSWERED = (
@@ -36,6 +37,10 @@ class Sizes(tuple[Any, ...]):
         return product
 
 
+# so that `x.reshape(y.shape)` is evaluated and recorded like `x.reshape(*y.shape)`
+pytree.register_pytree_node(Sizes, lambda sizes: (list(sizes), None), lambda sizes, _: tuple(sizes))
+
+
 class ShapeProxy(Proxy):
     """A traced value with its known shape or number."""
 
@@ -53,7 +58,7 @@ class ShapeProxy(Proxy):
                 return getattr(value, k)
             if k == "size":
                 return self._size
-        if isinstance(value, tuple) and k in getattr(value, "_fields", ()):
+        if _is_field(value, k):
             return self.tracer.create_proxy("call_function", getattr, (self, k), {})
         return super().__getattr__(k)
 
@@ -89,6 +94,12 @@ class ShapeProxy(Proxy):
         return hash(self.value) if _is_number(self.value) else id(self)
 
 
+def _is_field(value: Any, name: str) -> bool:
+    """Whether `name` is a value of a named tuple or of what `x.max(0)` returns, or a tensor like `x.T` of a tensor."""
+    found = getattr(value, name, None)
+    return isinstance(value, tuple | Tensor) and found is not None and not callable(found)
+
+
 def _is_number(value: Any) -> bool:
     return isinstance(value, bool | int | float)
 
@@ -109,7 +120,7 @@ for _name in ("eq", "ne", "lt", "le", "gt", "ge"):
 
 def value_of(argument: Any) -> Any:
     """Known value of a proxy; anything else as it is."""
-    return argument.value if isinstance(argument, ShapeProxy) else argument
+    return argument.node.meta[VALUE] if isinstance(argument, Proxy) else argument
 
 
 def is_unknown(argument: Any) -> bool:

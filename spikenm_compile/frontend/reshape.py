@@ -1,4 +1,4 @@
-"""Reshaping in time: between [T, B, ...] and [T·B, ...], repeating a static input T times, flattening each sample."""
+"""Reshaping in time: between [T, B, ...] and [T·B, ...], within each sample, and repeating a static input T times."""
 
 from __future__ import annotations
 
@@ -28,29 +28,9 @@ def rule(method: str) -> Callable[..., Value]:
     return reshaped
 
 
-def unsqueeze(time: Time, value: Value, dim: int) -> Value:
-    """`x.unsqueeze(0)`, `x.unsqueeze(1)`: a sequence of one step, usually to be repeated."""
-    if dim in (0, 1) and isinstance(value, Static):
-        return Sequence(value.node, 1, dim)
-    raise CaptureError(
-        f"unsqueeze({dim}) has no form in a step graph; unsqueeze(0) or (1) of an input without time is supported; "
-        "repeat the input with x.unsqueeze(0).repeat(T, 1, ...)"
-    )
-
-
-def transpose(time: Time, value: Value, dim0: int, dim1: int) -> Value:
-    """`x.transpose(0, 1)`: between [T, B, ...] and [B, T, ...]."""
-    if isinstance(value, Sequence) and value.dim <= 1 and {dim0, dim1} == {0, 1}:
-        return Sequence(value.node, value.length, 1 - value.dim)
-    raise CaptureError(
-        f"transpose({dim0}, {dim1}) has no form in a step graph; transpose(0, 1) of a sequence [T, B, ...] is "
-        "supported; reorder other dimensions outside the model"
-    )
-
-
 def repeat(time: Time, value: Value, *sizes: Any) -> Value:
     """`x.repeat(T, 1, ...)` on [B, ...] or on [1, B, ...], `x.repeat(1, T, ...)` on [B, 1, ...]."""
-    counts, dim = _flat(sizes), _time_dim(value)
+    counts, dim = flat_sizes(sizes), _time_dim(value)
     if any(n != 1 for i, n in enumerate(counts) if i != dim):
         raise CaptureError(
             f"repeat{counts} repeats more than time; only time can be repeated; use x.unsqueeze(0).repeat(T, 1, ...)"
@@ -60,7 +40,7 @@ def repeat(time: Time, value: Value, *sizes: Any) -> Value:
 
 def expand(time: Time, value: Value, *sizes: Any) -> Value:
     """`x.expand(T, B, ...)` on [B, ...] or on [1, B, ...], `x.expand(B, T, ...)` on [B, 1, ...]."""
-    target, dim = _flat(sizes), _time_dim(value)
+    target, dim = flat_sizes(sizes), _time_dim(value)
     rest = time.builder.shape(value.node)
     if any(n not in (-1, have) for n, have in zip(target[:dim] + target[dim + 1 :], rest, strict=False)):
         raise CaptureError(
@@ -86,37 +66,45 @@ def _sequence(time: Time, value: Value, length: int, rank: int, what: str) -> Se
 
 
 def _to_shape(time: Time, value: Value, after: Shape, method: str) -> Value:
-    """`value` with the shape `after`: another layout of time, or each sample flattened, or both."""
+    """`value` with the shape `after`: another layout of time, other dimensions of each sample, or both."""
     step = time.builder.shape(value.node)
-    flattened = (step[0], math.prod(step[1:]))
-    for shape in (step, flattened):
-        for layout in _layouts(value):
-            if _shape_of(layout, shape) == after:
-                if shape == step:
-                    return layout
-                return time.layer(f"flatten_{value.node.name}", nn.Flatten().eval(), layout)
+    for layout in _layouts(value):
+        leading = _leading(layout, step[0])
+        rest = after[len(leading) :]
+        if after[: len(leading)] == leading and math.prod(rest) == math.prod(step[1:]):
+            return _samples_to(time, layout, rest)
     raise CaptureError(
-        f"{method} from {list(time.shape(value))} to {list(after)} mixes samples, time or channels; moving time into "
-        "or out of the batch and flattening each sample are supported; use flatten(0, 1), unflatten(0, (T, B)) or "
-        "flatten(1)"
+        f"{method} from {list(time.shape(value))} to {list(after)} mixes samples or time with other dimensions; moving "
+        "time into or out of the batch and reshaping each sample are supported; use flatten(0, 1), unflatten(0, (T, "
+        "B)) or flatten(2)"
     )
 
 
+def _samples_to(time: Time, value: Value, sizes: Shape) -> Value:
+    """Each sample reshaped to `sizes`."""
+    before = time.builder.shape(value.node)[1:]
+    if sizes == before:
+        return value
+    if len(sizes) == 1:
+        return time.layer(f"flatten_{value.node.name}", nn.Flatten().eval(), value)
+    return time.function(torch.reshape, [value], (value.node, (-1, *sizes)), "reshape")
+
+
 def _layouts(value: Value) -> tuple[Value, ...]:
-    if isinstance(value, Sequence) and value.dim <= 1:
-        return value, Flat(value.node, value.length, value.dim)
+    if isinstance(value, Sequence):
+        return (value, Flat(value.node, value.length, value.dim)) if value.dim <= 1 else ()
     if isinstance(value, Flat):
         return value, Sequence(value.node, value.length, value.dim)
     return (value,)
 
 
-def _shape_of(layout: Value, step: Shape) -> Shape:
+def _leading(layout: Value, batch: int) -> Shape:
+    """Sizes of the dimensions that hold time and samples."""
     if isinstance(layout, Sequence):
-        return (*step[: layout.dim], layout.length, *step[layout.dim :])
-    if isinstance(layout, Flat):
-        return (layout.length * step[0], *step[1:])
-    return step
+        return (layout.length, batch) if layout.dim == 0 else (batch, layout.length)
+    return (layout.length * batch,) if isinstance(layout, Flat) else (batch,)
 
 
-def _flat(sizes: tuple[Any, ...]) -> Shape:
+def flat_sizes(sizes: tuple[Any, ...]) -> Shape:
+    """Sizes or dimensions that are given one by one, or as one tuple."""
     return tuple(sizes[0]) if len(sizes) == 1 and isinstance(sizes[0], tuple | list) else tuple(sizes)

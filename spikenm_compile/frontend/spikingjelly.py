@@ -1,8 +1,9 @@
 """SpikingJelly 2.0, `activation_based`: its neurons that have a step recurrence, and the layers of its `layer` module.
 
-IFNode, LIFNode and ParametricLIFNode are those of `functional.{if,lif,plif}_step`; `spikingjelly_forms` has the others.
-Containers that feed a neuron's output back to it count as neurons: `spikingjelly_containers`. The library is looked up
-in `sys.modules` and never imported: whoever has a SpikingJelly model has imported it.
+IFNode, LIFNode and ParametricLIFNode are those of `functional.{if,lif,plif}_step`; `spikingjelly_forms` has the others,
+`spikingjelly_layers` the layers. Containers that feed a neuron's output back to it count as neurons:
+`spikingjelly_containers`. The library is looked up in `sys.modules` and never imported: whoever has a SpikingJelly
+model has imported it.
 """
 
 from __future__ import annotations
@@ -15,23 +16,16 @@ from torch import Tensor, nn
 
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.adapter import Adapter, ModuleTypes
-from spikenm_compile.frontend.layers import plain_view
 from spikenm_compile.frontend.spikingjelly_containers import CONTAINERS, LINEAR, inner_neuron, wiring_of, with_function
 from spikenm_compile.frontend.spikingjelly_forms import FORMS, REFUSED, check_input
 from spikenm_compile.frontend.spikingjelly_graded_forms import DECODERS
+from spikenm_compile.frontend.spikingjelly_layers import OPAQUE, TRACES, layer_class, plain_layer
 from spikenm_compile.frontend.values import Step
 from spikenm_compile.frontend.wiring import Wiring
 from spikenm_compile.neurons import Neuron, integrate_and_fire, leaky, parametric_leaky
 
 _PACKAGE = "spikingjelly.activation_based"
 _OWN = ("IFNode", "LIFNode", "ParametricLIFNode")
-_STEPWISE_LAYERS = (
-    *(f"{kind}{n}d" for kind in ("Conv", "BatchNorm", "MaxPool", "AvgPool", "AdaptiveAvgPool") for n in (1, 2, 3)),
-    "Linear",
-    "Flatten",
-    "GroupNorm",
-    "Upsample",
-)
 
 
 def _class(module: str, name: str) -> Any:
@@ -48,7 +42,11 @@ def _neuron_types() -> ModuleTypes:
     bases = ("BaseNode", "SimpleBaseNode", "NonSpikingBaseNode")
     found = [_class("neuron", name) for name in (*bases, *FORMS, *REFUSED)]
     found += [_class("layer", name) for name in CONTAINERS]
-    return tuple(cls for cls in found if cls is not None)
+    return tuple(cls for cls in (*found, *map(layer_class, TRACES)) if cls is not None)
+
+
+def _layer_types() -> ModuleTypes:
+    return tuple(cls for cls in map(layer_class, OPAQUE) if cls is not None)
 
 
 def _is_container(module: nn.Module, *names: str) -> bool:
@@ -62,6 +60,8 @@ def _canonical(module: nn.Module) -> Neuron:
     if _is_container(module):
         neuron = _canonical(_inner(module))
         return neuron if _is_container(module, LINEAR) else with_function(neuron, node)
+    if name in TRACES and cls is layer_class(name):
+        return TRACES[name](node)
     if name in FORMS and cls is _class("neuron", name):
         return FORMS[name](node)
     if cls not in (_class("neuron", own) for own in _OWN):
@@ -122,15 +122,6 @@ def _is_multi_step(module: nn.Module) -> bool:
     return getattr(module, "step_mode", None) == "m" or (non_spiking is not None and isinstance(module, non_spiking))
 
 
-def _layer(module: nn.Module) -> nn.Module | None:
-    if isinstance(module, tuple(c for c in (_class("layer", "Dropout"),) if c is not None)):
-        return nn.Identity()  # its mask is all ones in eval mode
-    name = type(module).__name__
-    if name not in _STEPWISE_LAYERS or type(module) is not _class("layer", name):
-        return None
-    return plain_view(module, getattr(nn, name))
-
-
 def _reset(module: nn.Module) -> None:
     node: Any = module
     node.reset()
@@ -156,8 +147,9 @@ SPIKINGJELLY = Adapter(
     _neuron_types,
     _canonical,
     _is_multi_step,
-    _layer,
+    plain_layer,
     _reset,
+    layer_types=_layer_types,
     returned=_returned,
     check_input=_check_input,
     wiring=_wiring,

@@ -6,19 +6,12 @@ from torch import nn
 
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.adapters import plain_layer, stateful_types
+from spikenm_compile.frontend.layer_rules import LAYER_RULES, rule_of
 from spikenm_compile.frontend.recording import AutogradFunction
 
 _ABSENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-_SUPPORTED: tuple[type[nn.Module], ...] = (
-    nn.Conv2d,
-    nn.Linear,
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.Flatten,
-)
+_FUNCTIONS = (nn.Softmax, nn.Unflatten)
+"""Modules that are a function on dimensions of each sample."""
 
 
 def step_layer(name: str, module: nn.Module) -> nn.Module | None:
@@ -33,7 +26,7 @@ def step_layer(name: str, module: nn.Module) -> nn.Module | None:
         raise CaptureError(f"layer '{name}': {error}") from error
     if isinstance(plain, _ABSENT):
         return None
-    if plain is None or not isinstance(plain, _SUPPORTED) or getattr(plain, "return_indices", False):
+    if plain is None or (rule_of(plain) is None and not isinstance(plain, _FUNCTIONS)):
         raise CaptureError(_unsupported(name, module))
     return plain
 
@@ -50,5 +43,5 @@ def _unsupported(name: str, module: nn.Module) -> str:
             f"layer '{name}' ({kind}) keeps a state that a step graph does not know; only neurons keep state there; "
             "replace it by neurons"
         )
-    supported = ", ".join(cls.__name__ for cls in _SUPPORTED)
+    supported = ", ".join(cls.__name__ for cls in (*LAYER_RULES, *_FUNCTIONS))
     return f"layer '{name}' is a {kind}; a step graph takes {supported} and neurons; replace it by one of these"

@@ -11,7 +11,7 @@ from torch.fx import Node
 
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.step_builder import StepBuilder
-from spikenm_compile.frontend.values import Final, Flat, Reduce, Running, Sequence, Static, Step, Value
+from spikenm_compile.frontend.values import Final, Flat, Moved, Reduce, Running, Sequence, Static, Step, Value
 from spikenm_compile.graph import Region
 
 Emit = Callable[[Region], Node]
@@ -57,10 +57,23 @@ class Time:
             return (*step[: value.dim], value.length, *step[value.dim :])
         if isinstance(value, Flat):
             return (value.length * step[0], *step[1:])
+        if isinstance(value, Moved):
+            in_front = self.shape(value.value)
+            first = int(isinstance(value.value, Sequence))  # of the samples; time stands one before them
+            return tuple(in_front[first + axis] for axis in value.axes)
         return step
 
     def settled(self, value: Value) -> Value:
-        """A running reduction that takes part in other arithmetic: of all steps it is final, of one it is that step."""
+        """A running reduction that takes part in other arithmetic: of all steps it is final, of one it is that step.
+
+        Raises:
+            CaptureError: the reduction is not over yet, or the samples do not stand in front.
+        """
+        if isinstance(value, Moved):
+            raise CaptureError(
+                f"a value {list(self.shape(value))} with the samples in dimension {value.axes.index(0)} is given to a "
+                "layer or a readout; they take [B, ...], or [T, B, ...]; bring the samples to the front with permute"
+            )
         if not isinstance(value, Running):
             return value
         if value.count == self.num_steps:
@@ -152,4 +165,5 @@ def with_node(value: Value, node: Node) -> Value:
         return Flat(node, value.length, value.dim)
     if isinstance(value, Step):
         return Step(node, value.t)
-    return type(value)(node)  # type: ignore[call-arg]
+    assert not isinstance(value, Running | Moved)
+    return type(value)(node)

@@ -49,9 +49,15 @@ class TimeLifter(Interpreter):
         """Value of one node; an in-place call also rebinds the value it changes."""
         value = super().run_node(n)
         self.nodes_read += 1
-        if lift_functions.is_in_place(n) and isinstance(n.args[0], Node):
+        if self._changes_its_input(n) and isinstance(n.args[0], Node):
             self.env[n.args[0]] = value
         return value
+
+    def _changes_its_input(self, n: Node) -> bool:
+        if n.op == "call_module" and n.args:
+            module = self.captured.get_submodule(str(n.target))
+            return bool(getattr(module, "inplace", False))
+        return lift_functions.is_in_place(n)
 
     def get_attr(self, target: Target, args: tuple[Argument, ...], kwargs: dict[str, Any]) -> Any:
         """Constants and parameters as they are."""

@@ -20,9 +20,9 @@ from torch.fx import Graph, Node, Proxy, Tracer
 from torch.utils import _pytree as pytree
 
 from spikenm_compile.errors import CaptureError
-from spikenm_compile.frontend.adapters import is_neuron, recorded_by_libraries, returned
-from spikenm_compile.frontend.layers import STANDARD_LAYERS
-from spikenm_compile.frontend.proxy import VALUE, ShapeProxy, is_real, is_unknown, value_of
+from spikenm_compile.frontend.adapters import is_neuron, layer_types, recorded_by_libraries, returned
+from spikenm_compile.frontend.layers import DROPOUTS, STANDARD_LAYERS
+from spikenm_compile.frontend.proxy import VALUE, ShapeProxy, Sizes, is_real, is_unknown, value_of
 from spikenm_compile.frontend.recording import (
     AutogradFunction,
     StateCall,
@@ -51,6 +51,7 @@ class ShapeTracer(Tracer):
         super().__init__(autowrap_functions=_FACTORIES)
         self._autowrap_search.append(torch)  # fx patches them where it searches: in the namespace they are called from
         self.stateful = stateful
+        self.leaves = (*stateful, *STANDARD_LAYERS, *layer_types(), AutogradFunction, StateCall)
         self.mode = FakeTensorMode(allow_non_fake_inputs=True)
         self.inputs: Mapping[str, Any] = {}
         self.module_stack_names: list[str] = []
@@ -75,7 +76,7 @@ class ShapeTracer(Tracer):
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         """Stateful modules and standard layers, by isinstance."""
-        return isinstance(m, (*self.stateful, *STANDARD_LAYERS, AutogradFunction, StateCall))
+        return isinstance(m, self.leaves)
 
     def create_args_for_root(
         self, root_fn: Callable[..., Any], is_module: bool, concrete_args: Any = None
@@ -92,10 +93,27 @@ class ShapeTracer(Tracer):
         """As fx does, but inert while a node is evaluated: fx patches `nn.Module.__call__` for everybody."""
         if self._evaluating:
             return forward(*args, **kwargs)
+        if m not in (self.submodule_paths or {}):
+            return self._call_new_module(m, forward, args, kwargs)
         self.module_stack_names.append(self.path_of_module(m))
         result = super().call_module(m, forward, args, kwargs)
         self.module_stack_names.pop()
         return result
+
+    def _call_new_module(
+        self, module: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """A module that forward makes as it runs: harmless where it has nothing to keep."""
+        if not self.is_leaf_module(module, ""):
+            return forward(*args, **kwargs)
+        kind = type(module).__name__
+        keeps = isinstance(module, (*self.stateful, *DROPOUTS)) or next(module.parameters(), None) is not None
+        if keeps or kwargs:
+            raise CaptureError(
+                f"forward makes a {kind} anew at each call; layers without weights and state may be made there; make "
+                "it in __init__ and call it in forward"
+            )
+        return self._record_new_module(module, f"_{kind.lower()}", args)
 
     def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
         """As fx does, but inert while a node is evaluated.
@@ -117,6 +135,10 @@ class ShapeTracer(Tracer):
                     f"forward reads the state '{attribute}' of neuron '{name}' ({type(module).__name__}) from the "
                     "outside; what a call of the neuron returns can be used; let it return its state (output=True)"
                 )
+
+    def create_arg(self, a: Any) -> Any:
+        """As fx does; a shape becomes a plain tuple, which generated code can hold."""
+        return super().create_arg(tuple(a) if isinstance(a, Sizes) else a)
 
     def create_proxy(
         self,

@@ -69,6 +69,21 @@ class Final:
 
 
 @dataclass(frozen=True)
+class Moved:
+    """`value`, in another order of dimensions: the samples stand behind dimensions of one sample."""
+
+    value: Static | Step | Sequence | Flat | Final
+    """The same with samples in front, and time before them."""
+    axes: tuple[int, ...]
+    """Where each dimension comes from, see `spikenm_compile.frontend.axes`."""
+
+    @property
+    def node(self) -> Node:
+        """Node of one step, [B, ...]."""
+        return self.value.node
+
+
+@dataclass(frozen=True)
 class Layout:
     """How a multi-step module wants all steps in one tensor: a Sequence, or where `is_flat` a Flat."""
 
@@ -93,7 +108,7 @@ class Collected:
     size: int
 
 
-Value = Static | Step | Sequence | Flat | Running | Final
+Value = Static | Step | Sequence | Flat | Running | Final | Moved
 
 
 def describe(value: Value) -> str:
@@ -106,4 +121,5 @@ def describe(value: Value) -> str:
         Flat: "a sequence flattened into the batch",
         Running: "a value summed over steps",
         Final: "a value read out after the last step",
+        Moved: "a value whose samples do not stand in front",
     }[type(value)]

@@ -8,7 +8,7 @@ importable.
 from __future__ import annotations
 
 import copyreg
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch.nn.functional as F
@@ -18,9 +18,20 @@ from spikenm_compile.errors import PassError
 from spikenm_compile.learning.mask import MaskLearner, MaskOptions
 from spikenm_compile.pattern import Pattern
 
+CONVOLUTIONS: tuple[type[Any], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+"""Layers whose weight is [O, I / groups, *kernel] and goes through `_conv_forward`."""
 
-def _conv_forward(self: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
-    return nn.Conv2d._conv_forward(self, input, self.mask(weight), bias)
+
+def convolution_of(kind: type[Any]) -> type[Any] | None:
+    """Torch's own class of a kind of convolution, None of any other layer."""
+    return next((convolution for convolution in CONVOLUTIONS if issubclass(kind, convolution)), None)
+
+
+def _conv_forward_of(convolution: type[Any]) -> Callable[..., Any]:
+    def _conv_forward(self: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
+        return convolution._conv_forward(self, input, self.mask(weight), bias)
+
+    return _conv_forward
 
 
 def _linear_forward(self: Any, input: Tensor) -> Tensor:
@@ -55,10 +66,13 @@ _MASKED_CLASSES: dict[type[Any], type[nn.Module]] = {}
 
 
 def masked_class(original: type[Any]) -> type[nn.Module]:
-    """The subclass of `original` (a Conv2d or Linear) that masks its weight; the same each time."""
+    """The subclass of `original` (a convolution or Linear) that masks its weight; the same each time."""
     if original in _MASKED_CLASSES:
         return _MASKED_CLASSES[original]
-    uses_weight = {"_conv_forward": _conv_forward} if issubclass(original, nn.Conv2d) else {"forward": _linear_forward}
+    convolution = convolution_of(original)
+    uses_weight = {"forward": _linear_forward}
+    if convolution is not None:
+        uses_weight = {"_conv_forward": _conv_forward_of(convolution)}
     namespace = {"__module__": original.__module__, "__doc__": original.__doc__, "__reduce_ex__": _reduce_ex}
     masked = type(f"Masked{original.__name__}", (original,), namespace | uses_weight)
     return _MASKED_CLASSES.setdefault(original, masked)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
-from spikenm_compile.learning.attach import original_class
+from spikenm_compile.learning.attach import CONVOLUTIONS, convolution_of, original_class
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.report.table import format_table
 
@@ -46,7 +47,7 @@ class Choice:
 
 
 def obstacle(layer: nn.Module, pattern: Pattern) -> str | None:
-    """Why `layer` (a Conv2d or Linear) cannot hold `pattern`, or None where it can."""
+    """Why `layer` (a convolution or Linear) cannot hold `pattern`, or None where it can."""
     if "weight" not in layer._parameters:
         return "its weight is computed, not stored (weight norm, parametrization)"
     kind = original_class(layer)
@@ -56,7 +57,7 @@ def obstacle(layer: nn.Module, pattern: Pattern) -> str | None:
     channels = layer.weight.shape[1]
     if pattern.divides(channels):
         return None
-    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+    if isinstance(layer, CONVOLUTIONS) and layer.groups > 1:
         return f"grouped convolution with {channels} channels per group does not split into groups of {pattern.m}"
     return f"{channels} input channels do not split into groups of {pattern.m}"
 
@@ -76,10 +77,12 @@ def _row(choice: Choice) -> tuple[object, ...]:
     return (choice.layer, choice.kind, shape, choice.weights, choice.pattern or "dense", choice.why)
 
 
-def _uses_weight_as_torch_does(kind: type[nn.Module]) -> bool:
+def _uses_weight_as_torch_does(kind: type[Any]) -> bool:
     """Whether no class between `kind` and torch's own touches the weight, so that a mask on it is seen."""
-    if not issubclass(kind, nn.Conv2d):
+    convolution = convolution_of(kind)
+    if convolution is None:
         return kind.forward is nn.Linear.forward
-    ours = kind.__mro__[: kind.__mro__.index(nn.Conv2d)]
+    ours = kind.__mro__[: kind.__mro__.index(convolution)]
     functions = [f for c in ours for f in vars(c).values() if hasattr(f, "__code__") and f.__name__ != "__init__"]
-    return kind._conv_forward is nn.Conv2d._conv_forward and not any("weight" in f.__code__.co_names for f in functions)
+    is_plain = kind._conv_forward is convolution._conv_forward
+    return is_plain and not any("weight" in f.__code__.co_names for f in functions)

@@ -12,7 +12,7 @@ from torch import nn
 from torch.fx import Node
 
 from spikenm_compile.errors import PassError
-from spikenm_compile.graph import LEVELS, Region, Role, module_of, placeholders, result
+from spikenm_compile.graph import LEVELS, SHAPE, Region, Role, module_of, placeholders, result
 from spikenm_compile.lowering.exact import check_exact
 from spikenm_compile.lowering.kernels.joins import build_accumulate, build_join, build_over_steps, build_with_scalar
 from spikenm_compile.lowering.kernels.neuron import build_neuron
@@ -206,7 +206,14 @@ def _sum_pool(planner: Planner, node: Node, pool: nn.AvgPool2d) -> None:
 
 
 def _join(planner: Planner, node: Node) -> None:
-    a, b = (planner.values[s] for s in node.args if isinstance(s, Node))
+    sources = [s for s in node.args if isinstance(s, Node)]
+    if len({size_of(s) for s in sources}) > 1:
+        shapes = " and ".join(f"'{s.name}' {list(s.meta[SHAPE])}" for s in sources)
+        raise PassError(
+            f"'{node.name}' joins {shapes}; native kernels join values of equal shape; bring them to one shape, or "
+            "build for onnx"
+        )
+    a, b = (planner.values[s] for s in sources)
     levels, size = node.meta.get(LEVELS), size_of(node)
     layout = Floats(*size) if levels is None else Bytes(*size, planner.halo(node), levels.low < 0)
     planner.values[node] = out = planner.new(layout)

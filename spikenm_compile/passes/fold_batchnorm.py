@@ -9,7 +9,7 @@ potential that comes within rounding of the threshold may spike one step earlier
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,8 +18,9 @@ from torch.fx import GraphModule, Node
 from spikenm_compile.graph import REGION, SHAPE, clean_up, module_of
 from spikenm_compile.passes.base import Pass
 
-Layer = nn.Conv2d | nn.Linear
-Norm = nn.BatchNorm1d | nn.BatchNorm2d
+Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+Layer = Convolution | nn.Linear
+Norm = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def _match(graph_module: GraphModule, node: Node) -> tuple[Node, Node] | None:
     if not isinstance(layer, Node) or len(layer.users) != 1 or _num_calls(graph_module, layer) != 1:
         return None
     module = module_of(graph_module, layer)
-    is_per_channel = isinstance(module, nn.Conv2d) or (isinstance(module, nn.Linear) and len(layer.meta[SHAPE]) == 1)
+    is_per_channel = isinstance(module, Convolution) or (isinstance(module, nn.Linear) and len(layer.meta[SHAPE]) == 1)
     return (layer, node) if is_per_channel else None
 
 
@@ -94,7 +95,8 @@ def with_weight(layer: Layer, weight: Tensor, bias: Tensor) -> Layer:
         new: Layer = nn.Linear(layer.in_features, layer.out_features)
     else:
         geometry = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding)
-        new = nn.Conv2d(*geometry, layer.dilation, layer.groups, padding_mode=layer.padding_mode)  # type: ignore[arg-type]
+        kind: type[Convolution] = next(k for k in get_args(Convolution) if isinstance(layer, k))
+        new = kind(*geometry, layer.dilation, layer.groups, padding_mode=layer.padding_mode)  # type: ignore[arg-type]
     new.weight, new.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
     if hasattr(layer, "nm_pattern"):
         new.nm_pattern = layer.nm_pattern

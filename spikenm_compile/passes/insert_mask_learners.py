@@ -21,7 +21,7 @@ from torch.fx import GraphModule, Node
 from spikenm_compile.errors import InputError, PassError, PatternError
 from spikenm_compile.frontend.adapters import is_neuron, wiring
 from spikenm_compile.graph import module_of
-from spikenm_compile.learning.attach import attach_mask, learner_of, masked_layers, original_class
+from spikenm_compile.learning.attach import CONVOLUTIONS, attach_mask, learner_of, masked_layers, original_class
 from spikenm_compile.learning.choice import (
     BETWEEN_NEURONS,
     CLASSIFIER,
@@ -52,7 +52,7 @@ class InsertMaskLearners(Pass):
     layers: Mapping[str, Pattern | str | None] = field(default_factory=dict)
 
     def choose(self, graph_module: GraphModule) -> tuple[Choice, ...]:
-        """Decide for every Conv2d and Linear of the captured graph, in its order; changes nothing.
+        """Decide for every convolution and Linear of the captured graph, in its order; changes nothing.
 
         Raises:
             PassError: a layer has a mask already, of another pattern or learned in another way.
@@ -74,7 +74,7 @@ class InsertMaskLearners(Pass):
             position = _position(weighted.calls, behind, before) if weighted.calls else None
             choices.append(self._choose_one(name, layer, tied, position))
         if not any(c.pattern for c in choices):
-            reasons = "; ".join(f"'{c.layer}': {c.why}" for c in choices) or "no Conv2d or Linear at all"
+            reasons = "; ".join(f"'{c.layer}': {c.why}" for c in choices) or "no convolution or Linear at all"
             raise PatternError(
                 f"no layer can learn {self.pattern} masks ({reasons}); name one to prune: layers={{'conv2': '2:4'}}"
             )
@@ -100,7 +100,8 @@ class InsertMaskLearners(Pass):
         unknown = sorted(set(self.layers).difference(known))
         if unknown:
             raise InputError(
-                f"layers names '{unknown[0]}', which is not a Conv2d or Linear of the model; it has {', '.join(known)}"
+                f"layers names '{unknown[0]}', which is not a convolution or Linear of the model; it has "
+                f"{', '.join(known)}"
             )
 
     def _asked(self, name: str) -> Pattern | None:
@@ -125,7 +126,7 @@ class InsertMaskLearners(Pass):
 
 @dataclass
 class _Weighted:
-    """A Conv2d or Linear of the model."""
+    """A convolution or Linear of the model."""
 
     layer: nn.Module
     calls: list[Node] = field(default_factory=list)
@@ -135,15 +136,15 @@ class _Weighted:
 
 
 def _weighted_layers(graph_module: GraphModule) -> dict[str, _Weighted]:
-    """Name of each Conv2d and Linear -> what is known of it, those inside neuron modules at the place of the neuron."""
+    """Name of each convolution and Linear -> what is known of it; those inside neurons at the place of the neuron."""
     found: dict[str, _Weighted] = {}
     for node in graph_module.graph.nodes:
         name, module = str(node.target), module_of(graph_module, node)
-        if isinstance(module, nn.Conv2d | nn.Linear):
+        if module is not None and isinstance(module, (*CONVOLUTIONS, nn.Linear)):
             found.setdefault(name, _Weighted(module)).calls.append(node)
         elif module is not None and is_neuron(module) and (wires := wiring(module)) is not None:
             problem = None if wires.unmaskable is None else f"not maskable: {wires.unmaskable}"
-            inside = ((p, layer) for p, layer in wires.layers() if isinstance(layer, nn.Conv2d | nn.Linear))
+            inside = ((p, layer) for p, layer in wires.layers() if isinstance(layer, (*CONVOLUTIONS, nn.Linear)))
             found |= {f"{name}.{path}": _Weighted(layer, problem=problem) for path, layer in inside}
     return found
 

@@ -15,6 +15,7 @@ from spikenm_compile.passes.quantize_inputs import QuantizeInputs
 from spikenm_compile.passes.quantize_weights import QuantizeWeights
 from spikenm_compile.passes.select_kernels import SelectKernels
 from spikenm_compile.passes.split_concatenation import SplitConcatenation
+from spikenm_compile.passes.verify_whole_numbers import VerifyWholeNumbers
 from spikenm_compile.pattern import Pattern
 
 
@@ -27,8 +28,10 @@ def lowering(levels: Levels, pattern: Pattern, families: tuple[str, ...]) -> tup
         families: kernel families of the target, best first.
     """
     return (
-        # what is computed when
+        # what can be computed at all
         SplitConcatenation(),
+        VerifyWholeNumbers(),
+        # what is computed when
         HoistTimeInvariant(),
         # fewer kinds of layer
         FoldBatchNorm(),

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -270,6 +271,79 @@ def test_state_in_a_python_attribute_is_refused() -> None:
     with pytest.raises(CaptureError, match="module '0' \\(Stateful\\) changes its attribute 'mem'"):
         capture(model, torch.rand(3, 2, 8))
     assert model[0].mem == 0.0
+
+
+class Feedback(nn.Module):
+    """Attributes that forward writes before it reads them: local variables in another place."""
+
+    def __init__(self, *, resets: bool) -> None:
+        super().__init__()
+        self.fc, self.spike, self.resets = nn.Linear(8, 8), IF(v_threshold=0.3, step_mode="s"), resets
+        self.last: Any = 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.resets:
+            self.last = 0.0
+        total: Any = 0.0
+        for _ in range(3):
+            self.last = self.spike(self.fc(x) + self.last)
+            total = total + self.last
+        return total  # type: ignore[no-any-return]
+
+
+def test_attributes_that_are_written_first_are_no_state() -> None:
+    model, x = Feedback(resets=True), torch.rand(2, 8)
+    captured = capture(model, x)
+    assert model.last == 0.0
+    assert_same(model, captured, x)
+    assert_same(model, captured, x)  # behind a call that left something in the attribute
+    with pytest.raises(CaptureError, match="changes its attribute 'last'"):
+        capture(Feedback(resets=False), x)
+
+
+class MakesLayers(nn.Module):
+    def __init__(self, made: Callable[[], nn.Module]) -> None:
+        super().__init__()
+        self.fc, self.spike, self.made = nn.Linear(8, 8), IF(v_threshold=0.3), made
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.made()(self.spike(self.fc(x)))  # type: ignore[no-any-return]
+
+
+class Halves(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x * 0.5
+
+
+@pytest.mark.parametrize("made", [lambda: nn.AvgPool1d(2), lambda: nn.Sequential(nn.ReLU(), Halves(), nn.MaxPool1d(2))])
+def test_layers_without_weights_may_be_made_in_forward(made: Callable[[], nn.Module]) -> None:
+    model, x = MakesLayers(made), torch.rand(3, 2, 8)
+    captured = capture(model, x)
+    assert list(captured.state_dict()) == list(model.state_dict())
+    assert_same(model, captured, x)
+
+
+@pytest.mark.parametrize("made", [lambda: nn.Linear(8, 8), lambda: nn.Dropout(0.5), lambda: IF(v_threshold=0.3)])
+def test_layers_that_keep_something_are_made_in_init(made: Callable[[], nn.Module]) -> None:
+    with pytest.raises(
+        CaptureError, match=f"forward makes a {type(made()).__name__} anew at each call; .* in __init__"
+    ):
+        capture(MakesLayers(made), torch.rand(3, 2, 8))
+
+
+def test_values_of_a_maximum_and_transposed_tensors_go_into_functions() -> None:
+    class Attention(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.spike = IF(v_threshold=0.3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.spike(x)
+            joined = torch.cat((x.mean(2, keepdim=True), x.max(dim=2, keepdim=True).values), dim=2)
+            return joined @ torch.stack([x[0].mT for _ in range(joined.shape[0])])[..., :2, :]
+
+    model, x = Attention(), torch.rand(3, 2, 2)
+    assert_same(model, capture(model, x), x)
 
 
 def test_single_neuron_is_refused() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from frontend.zoo import ZOO, JellyRepeated, JellySequence, JellySingleStep, example, make, spikingjelly_models
-from spikingjelly.activation_based import functional, layer, neuron, surrogate
+from spikingjelly.activation_based import base, functional, neuron, surrogate
 from torch import Tensor, nn
 
 from spikenm_compile.errors import CaptureError
@@ -232,6 +232,18 @@ def unequal_calls(net: Any, x: Tensor) -> Tensor:
     return net.spike(net.fc(x)) + net.spike(net.fc(x)) + net.other(net.fc(x))  # type: ignore[no-any-return]
 
 
+class Trace(base.MemoryModule):  # type: ignore[misc]
+    """A stateful layer of a user."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_memory("trace", 0.0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.trace: Any = self.trace + x
+        return self.trace  # type: ignore[no-any-return]
+
+
 FC = nn.Linear(8, 8)
 REFUSED: dict[str, tuple[nn.Module, str]] = {
     "changing loop": (Net(changing_loop, fc=FC, spike=single()), "gets 'mul_1' at step 1 and 'mul' at step 0"),
@@ -246,22 +258,23 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         "'spike' is called 2 times and 'other' 1",
     ),
     "no neuron": (nn.Sequential(nn.Linear(8, 8), nn.Identity()), "no spiking neuron"),
-    "unknown layer": (nn.Sequential(nn.Linear(8, 8), nn.Tanh(), IF()), "layer '1' is a Tanh"),
+    "unknown layer": (nn.Sequential(nn.Linear(8, 8), nn.LPPool1d(2, 2), IF()), "layer '1' is a LPPool1d"),
     "PSN": (
         nn.Sequential(nn.Linear(8, 8), neuron.PSN(4)),
         "layer '1': SpikingJelly's PSN has no canonical neuron: it multiplies the whole sequence",
     ),
     "reused neuron": (Net(lambda n, x: n.s(n.s(x)), s=IF()), "neuron 's' is called twice"),
     "two outputs": (Net(lambda n, x: (n.s(x), x), s=IF()), "forward returns a tuple"),
-    "softmax": (Net(lambda n, x: n.s(x.softmax(-1)), s=IF()), "operation 'softmax' has no form"),
-    "channel mean": (Net(lambda n, x: n.s(x).mean(2), s=IF()), "mean over dimension 2"),
+    "cumulative sum": (Net(lambda n, x: n.s(x.cumsum(-1)), s=IF()), "operation 'cumsum' has no form"),
+    "mean over samples": (Net(lambda n, x: n.s(x).mean(1), s=IF()), "mean over dimension 1"),
+    "mean over steps and channels": (Net(lambda n, x: n.s(x).mean((0, 2)), s=IF()), r"mean over dimension \(0, 2\)"),
     "step of a step": (
         nn.Sequential(nn.Linear(8, 8), single(), IF()),
         "multi-step neuron '2' gets the value of step 0",
     ),
     "stateful layer": (
-        nn.Sequential(layer.SynapseFilter(tau=2.0, step_mode="m"), IF()),
-        "'0' \\(SynapseFilter\\) keeps a state",
+        nn.Sequential(Trace(), IF()),
+        "'0' \\(Trace\\) keeps a state",
     ),
     "partial sum": (
         Net(lambda n, x: n.b(n.a(x[0]) + n.a(x[1])) + n.a(x[2]), a=single(), b=single()),

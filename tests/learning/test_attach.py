@@ -48,6 +48,18 @@ def test_a_masked_convolution_is_the_convolution_of_the_masked_weight(
     assert torch.equal(conv(x), plain(x))
 
 
+@pytest.mark.parametrize("dims", [1, 3])
+def test_convolutions_over_lines_and_volumes_are_masked_too(dims: int) -> None:
+    conv: nn.Module = {1: nn.Conv1d, 3: nn.Conv3d}[dims](8, 6, 3).eval()
+    plain = copy.deepcopy(conv)
+    learner = attach_mask(conv, Pattern(2, 4))
+    x = torch.rand(2, 8, *(5,) * dims)
+    assert not torch.equal(conv(x), plain(x))
+    with torch.no_grad():
+        plain.get_parameter("weight").mul_(learner.final_mask())
+    assert torch.equal(conv(x), plain(x))
+
+
 def test_a_layer_with_its_own_mask_is_refused() -> None:
     linear = nn.Linear(8, 4)
     attach_mask(linear, Pattern(2, 4), name="fc")

@@ -10,7 +10,11 @@ layer = pytest.importorskip("spikingjelly.activation_based.layer")
 
 @pytest.mark.parametrize(
     "module",
-    [nn.Conv2d(8, 4, 3), nn.Linear(8, 4), nn.Conv2d(16, 8, 3, groups=2), layer.Conv2d(8, 4, 3), layer.Linear(8, 4)],
+    [
+        *(nn.Conv1d(8, 4, 3), nn.Conv2d(8, 4, 3), nn.Conv3d(8, 4, 3), nn.Linear(8, 4)),
+        nn.Conv2d(16, 8, 3, groups=2),
+        *(layer.Conv1d(8, 4, 3), layer.Conv2d(8, 4, 3), layer.Conv3d(8, 4, 3), layer.Linear(8, 4)),
+    ],
 )
 def test_layers_that_can_hold_a_pattern(module: nn.Module) -> None:
     assert obstacle(module, Pattern(1, 8)) is None
@@ -22,6 +26,7 @@ def test_every_obstacle_has_its_sentence() -> None:
     depthwise = "grouped convolution with 1 channels per group does not split into groups of 4"
     assert obstacle(nn.Conv2d(8, 8, 3, groups=8), pattern) == depthwise
     assert obstacle(layer.WSConv2d(8, 4, 3), pattern) == "class WSConv2d uses its weight in its own way"
+    assert obstacle(nn.Conv1d(8, 8, 3, groups=8), pattern) == depthwise
     assert obstacle(layer.WSLinear(8, 4), pattern) == "class WSLinear uses its weight in its own way"
     computed = "its weight is computed, not stored (weight norm, parametrization)"
     assert obstacle(parametrizations.weight_norm(nn.Linear(8, 4)), pattern) == computed

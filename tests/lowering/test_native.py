@@ -241,6 +241,15 @@ def test_an_average_pool_in_front_of_a_neuron_is_refused() -> None:
         Native().build(graph, Path(), name="x", num_steps=4)
 
 
+def test_a_join_that_broadcasts_is_refused() -> None:
+    b = StepGraphBuilder((3, 8, 8))
+    s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(3, 8, 3, padding=1), b.x))
+    gate = b.function(operator.mul, s, b.layer("pool", nn.MaxPool2d(8), s))
+    graph = lower_graph(b.output(b.neuron("lif2", gate)), torch.randn(4, 3, 8, 8))
+    with pytest.raises(PassError, match=r"'mul' joins '.*' \[8, 8, 8\] and 'pool' \[8, 1, 1\]; native kernels join"):
+        Native().build(graph, Path(), name="x", num_steps=4)
+
+
 def test_ceil_mode_is_refused() -> None:
     b = StepGraphBuilder((3, 7, 7))
     s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(3, 8, 3, padding=1), b.x))

@@ -30,7 +30,7 @@ def graph_of(shape: tuple[int, ...], layer: nn.Module, norm: nn.Module) -> Graph
 
 
 def norms(graph: GraphModule) -> list[str]:
-    return [name for name, m in graph.named_modules() if isinstance(m, nn.BatchNorm1d | nn.BatchNorm2d)]
+    return [name for name, m in graph.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
 def potential(graph: GraphModule, x: Tensor) -> Tensor:
@@ -44,6 +44,8 @@ CASES: dict[str, tuple[tuple[int, ...], nn.Module, nn.Module]] = {
     "geometry": ((4, 7, 7), nn.Conv2d(4, 8, (3, 2), (2, 1), (1, 2), (2, 1), groups=2), nn.BatchNorm2d(8)),
     "circular padding": ((3, 6, 6), nn.Conv2d(3, 8, 3, padding=1, padding_mode="circular"), nn.BatchNorm2d(8)),
     "padding as a word": ((3, 6, 6), nn.Conv2d(3, 8, 3, padding="same"), nn.BatchNorm2d(8)),
+    "over a line": ((4, 7), nn.Conv1d(4, 8, 3, 2, 1, groups=2), nn.BatchNorm1d(8)),
+    "over a volume": ((4, 5, 5, 5), nn.Conv3d(4, 8, 3, padding=(1, 0, 1), bias=False), nn.BatchNorm3d(8)),
     "linear": ((10,), nn.Linear(10, 6), nn.BatchNorm1d(6)),
     "linear without bias": ((10,), nn.Linear(10, 6, bias=False), nn.BatchNorm1d(6)),
     "not affine": ((3, 6, 6), nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8, affine=False)),
@@ -52,7 +54,7 @@ CASES: dict[str, tuple[tuple[int, ...], nn.Module, nn.Module]] = {
 
 
 def randomize_norm(norm: nn.Module) -> None:
-    assert isinstance(norm, nn.BatchNorm1d | nn.BatchNorm2d)
+    assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
     assert norm.running_mean is not None
     assert norm.running_var is not None
     norm.running_mean.uniform_(-0.3, 0.3)
