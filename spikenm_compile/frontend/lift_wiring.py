@@ -1,9 +1,11 @@
 """The layers inside a neuron module in the step graph, and the state by which its output comes back to it.
 
-state %rlif_spk = 0
-%rec = Linear[rlif.recurrent](%rlif_spk)
-%rlif = NeuronStep[rlif](%fc, %rec, %rlif_mem)      h = beta * mem + x + rec
-%spikes = getitem(%rlif, 0)                         next value of %rlif_spk
+    state %rlif_spk = 0
+    %rec = Linear[rlif.recurrent](%rlif_spk)
+    %rlif = NeuronStep[rlif](%fc, %rec, %rlif_mem)      h = beta * mem + x + rec
+    %spikes = getitem(%rlif, 0)                         next value of %rlif_spk
+
+Which layers and which state these are says the `Wiring` of the module.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """Containers of SpikingJelly 2.0 that feed the output of a neuron back to it (layer/container.py).
 
-ElementWiseRecurrentContainer    s[t] = neuron(f(s[t-1], x[t]))                  f: arithmetic, written by the user
-LinearRecurrentContainer         s[t] = neuron(layers(rc([x[t], s[t-1]])))       rc: a Linear
+    ElementWiseRecurrentContainer    s[t] = neuron(f(s[t-1], x[t]))                  f: arithmetic, written by the user
+    LinearRecurrentContainer         s[t] = neuron(layers(rc([x[t], s[t-1]])))       rc: a Linear
+
+Before the first step s is 0.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import snntorch
 import torch
 from frontend.nir_zoo import BATCH, NUM_STEPS, ZOO, norse_conv, on_grid, sequence, snntorch_conv
 from norse.torch.functional.reset import reset_subtract
@@ -476,6 +477,16 @@ class Twice(Product):
         return self.neuron(x + x)  # type: ignore[no-any-return]
 
 
+class Feedback(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lif = snntorch.RLeaky(0.9, conv2d_channels=1, kernel_size=3, init_hidden=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.lif.reset_mem()
+        return torch.stack([self.lif(x_t) for x_t in x])
+
+
 class Third(Product):
     def forward(self, x: Tensor) -> Tensor:
         return self.neuron(x / 3.0)  # type: ignore[no-any-return]
@@ -485,6 +496,7 @@ MODELS: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "max pool": (lambda: nn.Sequential(plain(), Steps(nn.MaxPool2d(2))), r"layer '1.module' is a MaxPool2d, which NIR"),
     "norm": (lambda: nn.Sequential(Steps(nn.BatchNorm2d(1)), IF()), r"\(BatchNorm2d\) cannot be folded"),
     "product": (Product, r"operation 'mul' .* has no form in NIR"),
+    "feedback": (Feedback, r"'lif_recurrent' reads the state 'lif_spk', .*feed-forward networks are written as NIR"),
     "readout": (Readout, r"reduces its output over time, .*drop_readout=True"),
     "twice": (Twice, r"reads the same value twice in a sum"),
     "division": (Third, r"divides by 3, and NIR multiplies"),

@@ -140,8 +140,11 @@ def built(make: Callable[[StepGraphBuilder], Node], target: Target, *, per_step:
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=["native", "onnx"])
-@pytest.mark.parametrize("per_step", [False, True], ids=["static", "per-step"])
-@pytest.mark.parametrize("make", SHAPES, ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    ("make", "per_step"),
+    [*((make, True) for make in SHAPES), (vectors, False), (a_current_goes_round, False)],
+    ids=lambda value: getattr(value, "__name__", "per-step" if value else "static"),
+)
 def test_artifact_equals_the_reference(
     tmp_path: Path, make: Callable[[StepGraphBuilder], Node], per_step: bool, target: Target
 ) -> None:

@@ -117,6 +117,11 @@ class _Writer:
 
     def _node(self, name: str, written: Any, source: Node) -> str:
         """Register a node that reads the parts of `source`."""
+        if source not in self.parts:
+            raise InputError(
+                f"'{name}' reads the state '{source.name}', which holds what its neurons emitted at the step before; "
+                "feed-forward networks are written as NIR; leave the feedback out"
+            )
         parts = self.parts[source]
         if len(set(parts)) < len(parts):
             raise InputError(
