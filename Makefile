@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 OUT ?= out/digits
 
-.PHONY: demo test test-long lint types bench-demo bench-latency setup clean
+.PHONY: demo test test-long lint types bench-demo bench-frontend bench-latency setup clean
 
 setup: $(VENV)/.installed
 
@@ -34,6 +34,9 @@ types: setup
 
 bench-demo: setup  # accuracy over 3 seeds: about 3 minutes on 2 cores
 	$(BIN)/python benchmarks/digits.py
+
+bench-frontend: setup  # seconds and memory to read a large network
+	$(BIN)/python benchmarks/frontend.py
 
 bench-latency: setup
 	$(BIN)/python benchmarks/latency.py

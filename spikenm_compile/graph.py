@@ -214,6 +214,7 @@ class _Runner(Interpreter):
 ALLOWED_FUNCTIONS: dict[Callable[..., Any], str] = {
     operator.getitem: "getitem",
     operator.add: "add",
+    operator.sub: "sub",
     operator.mul: "mul",
     operator.truediv: "div",
     torch.maximum: "maximum",

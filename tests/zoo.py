@@ -12,6 +12,7 @@ from spikingjelly.activation_based import functional
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
+from spikenm_compile.errors import PatternError
 from spikenm_compile.frontend.capture import capture
 from spikenm_compile.frontend.lift import lift
 from spikenm_compile.graph import run_steps, spike_nodes, verify_graph
@@ -39,6 +40,8 @@ def torchvision_stub() -> Iterator[None]:
 def settle(model: nn.Module, x: Tensor) -> nn.Module:
     """Batch norms that saw one batch, so that neurons spike in every layer; in eval mode and reset."""
     norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return model.eval()
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.momentum = 1.0
@@ -94,7 +97,11 @@ def other_inputs(example: Tensor, *, any_steps: bool) -> list[Tensor]:
 
 def num_maskable(captured: GraphModule) -> int:
     """Number of layers between spiking neurons that can hold a 2:4 pattern."""
-    return sum(choice.pattern is not None for choice in InsertMaskLearners(Pattern(2, 4)).choose(captured))
+    try:
+        choices = InsertMaskLearners(Pattern(2, 4)).choose(captured)
+    except PatternError:
+        return 0
+    return sum(choice.pattern is not None for choice in choices)
 
 
 def num_bn_pairs(step_graph: GraphModule) -> int:

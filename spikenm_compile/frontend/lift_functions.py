@@ -82,6 +82,8 @@ def _add(time: Time, left: Any, right: Any, *, alpha: float = 1) -> Any:
 
 
 def _subtract(time: Time, left: Any, right: Any, *, alpha: float = 1) -> Any:
+    if alpha == 1 and not _is_zero(right):
+        return arithmetic(time, operator.sub, left, right)
     return _add(time, left, _multiply(time, right, -alpha) if isinstance(right, Value) else -alpha * right)
 
 

@@ -64,7 +64,8 @@ def _canonical(module: nn.Module) -> Neuron:
         return TRACES[name](node)
     if name in FORMS and cls is _class("neuron", name):
         return FORMS[name](node)
-    if cls not in (_class("neuron", own) for own in _OWN):
+    is_lif = cls in (_class("neuron", "LIFNode"), _class("model.spike_dhs", "save_v_LIFNode"))
+    if not is_lif and cls not in (_class("neuron", own) for own in _OWN):
         why = f": {REFUSED[name]}" if name in REFUSED else ""
         raise CaptureError(
             f"SpikingJelly's {name} has no canonical neuron{why}; {', '.join((*_OWN, *FORMS))} themselves, no "
@@ -74,7 +75,7 @@ def _canonical(module: nn.Module) -> Neuron:
     threshold_and_reset = {"v_threshold": node.v_threshold, "v_reset": node.v_reset}
     if cls is _class("neuron", "IFNode"):
         return integrate_and_fire(**threshold_and_reset)
-    if cls is _class("neuron", "LIFNode"):
+    if is_lif:
         return leaky(float(node.tau), decay_input=node.decay_input, **threshold_and_reset)
     decay = float(node.w.detach().sigmoid())
     return parametric_leaky(decay, decay_input=node.decay_input, **threshold_and_reset)

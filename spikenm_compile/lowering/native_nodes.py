@@ -12,8 +12,9 @@ from torch import nn
 from torch.fx import Node
 
 from spikenm_compile.errors import PassError
-from spikenm_compile.graph import LEVELS, SHAPE, Region, Role, module_of, placeholders, result
+from spikenm_compile.graph import ALLOWED_FUNCTIONS, LEVELS, SHAPE, Region, Role, module_of, placeholders, result
 from spikenm_compile.lowering.exact import check_exact
+from spikenm_compile.lowering.kernels.bit_joins import build_and, build_not
 from spikenm_compile.lowering.kernels.joins import build_accumulate, build_join, build_over_steps, build_with_scalar
 from spikenm_compile.lowering.kernels.neuron import build_neuron
 from spikenm_compile.lowering.kernels.neuron_tile import Output
@@ -30,6 +31,7 @@ from spikenm_compile.passes.select_kernels import EVENT_ROWS
 
 OPERATIONS: dict[Any, Operation] = {
     operator.add: "add",
+    operator.sub: "sub",
     operator.mul: "mul",
     operator.truediv: "div",
     torch.maximum: "maximum",
@@ -67,6 +69,12 @@ def _plan_function(planner: Planner, node: Node) -> None:
         _accumulate(planner, node)
     elif any(a in placeholders(planner.lowered, Role.NUM_STEPS) for a in node.args):
         _over_steps(planner, node)
+    elif node.target not in OPERATIONS:
+        name = ALLOWED_FUNCTIONS.get(node.target, node.target)  # type: ignore[arg-type]
+        raise PassError(
+            f"'{node.name}' ({name}) has no native kernel; {', '.join(OPERATIONS.values())} have one, so compute it "
+            "with these, put it before the network, or build for onnx"
+        )
     elif all(isinstance(a, Node) for a in node.args):
         _join(planner, node)
     else:
@@ -113,7 +121,7 @@ def _layer(planner: Planner, node: Node, conv: IntConv2d, out: Value, neurons: P
     value = planner.values[source_of(node)]
     neuron, places = (neurons.neuron, neurons.places) if neurons else (None, ())
     if conv.kernel == EVENT_ROWS:
-        lists, *inputs = planner.event_list(planner.as_bits(value, max(conv.padding)))
+        lists, *inputs = planner.event_list(value, max(conv.padding))
         code = LayerCode(conv, lists, out.layout, neuron, planner.width_for(neuron))
     else:
         value = planner.as_bytes(value, max(conv.padding), signed=conv.levels.low < 0)
@@ -206,23 +214,44 @@ def _sum_pool(planner: Planner, node: Node, pool: nn.AvgPool2d) -> None:
 
 
 def _join(planner: Planner, node: Node) -> None:
-    sources = [s for s in node.args if isinstance(s, Node)]
-    if len({size_of(s) for s in sources}) > 1:
-        shapes = " and ".join(f"'{s.name}' {list(s.meta[SHAPE])}" for s in sources)
-        raise PassError(
-            f"'{node.name}' joins {shapes}; native kernels join values of equal shape; bring them to one shape, or "
-            "build for onnx"
-        )
+    sources = node.all_input_nodes if len(node.all_input_nodes) == 2 else [source_of(node)] * 2
     a, b = (planner.values[s] for s in sources)
     levels, size = node.meta.get(LEVELS), size_of(node)
+    if any(size_of(s) != size for s in sources):
+        raise PassError(
+            f"'{node.name}' joins values of {' and '.join(str(list(s.meta[SHAPE])) for s in sources)}; native kernels "
+            "join values of one size; make them equal, or build for onnx"
+        )
+    if levels is not None and levels.is_binary and node.target is operator.mul:
+        _both(planner, node, a, b)
+        return
     layout = Floats(*size) if levels is None else Bytes(*size, planner.halo(node), levels.low < 0)
     planner.values[node] = out = planner.new(layout)
     functions = build_join(planner.name("join"), OPERATIONS[node.target], a.operand, b.operand, layout)
     planner.emit(functions, a.place, b.place, out.place)
 
 
+def _both(planner: Planner, node: Node, a: Value, b: Value) -> None:
+    layout = Bits(*size_of(node), planner.halo(node))
+    planner.values[node] = out = planner.new(layout)
+    left, right = planner.as_bits(a, 0), planner.as_bits(b, 0)
+    planner.emit(
+        build_and(planner.name("and"), left.operand, right.operand, layout), left.place, right.place, out.place
+    )
+
+
+def _complement(planner: Planner, node: Node, x: Node) -> None:
+    layout = Bits(*size_of(node), planner.halo(node))
+    planner.values[node] = out = planner.new(layout)
+    spikes = planner.as_bits(planner.values[x], 0)
+    planner.emit(build_not(planner.name("not"), spikes.operand, layout), spikes.place, out.place)
+
+
 def _with_scalar(planner: Planner, node: Node) -> None:
     first, second = node.args
+    if LEVELS in node.meta and isinstance(second, Node):  # 1 - spikes: levels are known of no other
+        _complement(planner, node, second)
+        return
     is_left = isinstance(first, Node)
     x, number = (first, second) if is_left else (second, first)
     assert isinstance(x, Node)

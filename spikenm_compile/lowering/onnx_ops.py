@@ -19,7 +19,7 @@ from torch.fx import GraphModule, Node
 
 from spikenm_compile import ops
 from spikenm_compile.errors import PassError
-from spikenm_compile.graph import REGION, ROLE, SHAPE, Region, Role, module_of
+from spikenm_compile.graph import ALLOWED_FUNCTIONS, REGION, ROLE, SHAPE, Region, Role, module_of
 from spikenm_compile.lowering.onnx_fragment import Fragment
 from spikenm_compile.lowering.onnx_neuron import neuron_step
 from spikenm_compile.lowering.onnx_pool import avg_pool, max_pool
@@ -51,6 +51,7 @@ def _lower_node(fragment: Fragment, graph_module: GraphModule, node: Node, value
 
 _FUNCTIONS: dict[Callable[..., Any], str] = {
     operator.add: "Sum",  # not Add: see _current
+    operator.sub: "Sub",
     operator.mul: "Mul",
     operator.truediv: "Div",
     torch.maximum: "Max",
@@ -64,7 +65,11 @@ def _function(fragment: Fragment, node: Node, values: dict[Node, Value]) -> Valu
         if isinstance(parts, str) or not isinstance(index, int) or not 0 <= index < len(parts):
             raise PassError(f"node '{node.name}' takes item {index} of a value that is not (output, *states)")
         return parts[index]
-    op_type = _FUNCTIONS[node.target]  # type: ignore[index]
+    op_type = _FUNCTIONS.get(node.target)  # type: ignore[arg-type]
+    if op_type is None:
+        name = ALLOWED_FUNCTIONS.get(node.target, node.target)  # type: ignore[arg-type]
+        known = ", ".join(ALLOWED_FUNCTIONS[function] for function in _FUNCTIONS)
+        raise PassError(f"node '{node.name}' calls {name}; ONNX lowering knows {known}; compute it with these")
     return fragment.op(op_type, *(_argument(fragment, node, argument, values) for argument in node.args))
 
 

@@ -9,7 +9,8 @@ from torch.fx import GraphModule, Node
 from tvm import tirx
 
 from spikenm_compile.errors import PassError
-from spikenm_compile.graph import INIT, PER_STEP, SHAPE, Region, Role, module_of, placeholders, the_input
+from spikenm_compile.graph import INIT, PER_STEP, SHAPE, Region, Role, module_of, next_states, placeholders, the_input
+from spikenm_compile.lowering.kernels.bit_joins import build_pack
 from spikenm_compile.lowering.kernels.event_list import EventList, build_event_list
 from spikenm_compile.lowering.kernels.joins import build_last
 from spikenm_compile.lowering.kernels.values import Operand, build_convert
@@ -86,7 +87,11 @@ class Planner:
         if key not in self._converted:
             converted = self.new(layout, is_static=value.operand.is_static)
             steps = Steps.ONE if value.operand.is_static else Steps.ALL
-            functions = build_convert(self.name("convert"), value.operand, layout)
+            name = self.name("convert")
+            if isinstance(layout, Bits):
+                functions = build_pack(name, value.operand, layout)
+            else:
+                functions = build_convert(name, value.operand, layout)
             self.emit(functions, value.place, converted.place, steps=steps)
             self._converted[key] = converted
         return self._converted[key]
@@ -108,9 +113,9 @@ class Planner:
         return self.as_layout(value, Bytes(layout.height, layout.width, layout.channels, halo, signed))
 
     def as_bits(self, value: Value, halo: int) -> Value:
-        """Spikes as bits, with at least that halo."""
+        """Whole numbers, one bit each, set where they are not zero, with at least that halo."""
         layout = value.layout
-        if isinstance(layout, Bits):
+        if isinstance(layout, Bits) and layout.halo >= halo:
             return value
         return self.as_layout(value, Bits(layout.height, layout.width, layout.channels, halo))
 
@@ -121,8 +126,9 @@ class Planner:
             functions = build_convert(self.name("state"), source.operand, target.layout)
             self.emit(functions, source.place, target.place)
 
-    def event_list(self, spikes: Value) -> tuple[EventList, Place, Place]:
+    def event_list(self, value: Value, halo: int) -> tuple[EventList, Place, Place]:
         """Events of a spike train, built once for all layers that read it: (layout, start, events)."""
+        spikes = self.as_bits(value, halo)
         assert isinstance(spikes.layout, Bits)
         key = (spikes.place, spikes.layout)
         if key not in self._lists:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from torch import nn
 from torch.fx import GraphModule, Node
 
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import INIT, LEVELS, module_of, neuron_of, next_states
-from spikenm_compile.ops import IntConv2d, Levels, QuantizeInput
+from spikenm_compile.ops import SPIKES, IntConv2d, Levels, QuantizeInput
 from spikenm_compile.passes.base import Pass
 from spikenm_compile.passes.quantize_inputs import QuantizeInputs
 
@@ -24,11 +25,15 @@ class AnnotateLevels(Pass):
         %spikes1 = getitem(%lif1, 0)
         %spikes2 = getitem(%lif2, 0)
         %sum = add(%spikes1, %spikes2)
+        %silent = sub(1.0, %spikes2)
+        %product = mul(%spikes1, %silent)
 
     Result:
-        %spikes1 = getitem(%lif1, 0)      # spikes
-        %spikes2 = getitem(%lif2, 0)      # spikes
-        %sum = add(%spikes1, %spikes2)    # 0..2
+        %spikes1 = getitem(%lif1, 0)            # spikes
+        %spikes2 = getitem(%lif2, 0)            # spikes
+        %sum = add(%spikes1, %spikes2)          # 0..2
+        %silent = sub(1.0, %spikes2)            # spikes
+        %product = mul(%spikes1, %silent)       # spikes
 
     A state that holds what a layer of neurons emitted at the step before has the levels of that.
     """
@@ -86,15 +91,37 @@ def levels_of(graph_module: GraphModule, node: Node) -> Levels | None:
         assert isinstance(source, Node)
         neuron = neuron_of(graph_module, source)
         return None if neuron is None else neuron.neuron.levels
-    if node.target is operator.add and len(inputs) == len(node.args):
-        return _sum_of(inputs)
+    if node.target is operator.sub and node.args[0] == 1.0 and inputs[0] == SPIKES:
+        return SPIKES
+    if node.target in _JOINS and len(inputs) == len(node.args):
+        return _joined(_JOINS[node.target], *inputs)
     return None
 
 
-def _sum_of(inputs: list[Levels | None]) -> Levels | None:
-    known = [levels for levels in inputs if levels is not None]
-    if len(known) < len(inputs) or len({levels.scale for levels in known}) > 1:
+def _ends_of_sum(a: Levels, b: Levels) -> tuple[int, ...]:
+    return a.low + b.low, a.high + b.high
+
+
+def _ends_of_difference(a: Levels, b: Levels) -> tuple[int, ...]:
+    return a.low - b.high, a.high - b.low
+
+
+def _ends_of_product(a: Levels, b: Levels) -> tuple[int, ...]:
+    return a.low * b.low, a.low * b.high, a.high * b.low, a.high * b.high
+
+
+Ends = Callable[[Levels, Levels], tuple[int, ...]]
+_JOINS: dict[Any, Ends] = {
+    operator.add: _ends_of_sum,
+    operator.sub: _ends_of_difference,
+    operator.mul: _ends_of_product,
+}
+"""Join of two values -> among what it gives for the ends of their levels are its own ends."""
+
+
+def _joined(ends_of: Ends, a: Levels | None, b: Levels | None) -> Levels | None:
+    if a is None or b is None or a.scale != b.scale:
         return None
-    low, high = sum(levels.low for levels in known), sum(levels.high for levels in known)
-    total = Levels(low, high, known[0].scale)
-    return total if total.fits_a_byte else None
+    ends = ends_of(a, b)
+    joined = Levels(min(ends), max(ends), a.scale)
+    return joined if joined.fits_a_byte else None

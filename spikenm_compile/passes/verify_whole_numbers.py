@@ -14,7 +14,7 @@ from spikenm_compile.graph import ALLOWED_FUNCTIONS
 from spikenm_compile.ops import Constant
 from spikenm_compile.passes.base import Pass
 
-_COMPUTED = (operator.getitem, operator.add, operator.mul, operator.truediv, torch.maximum)
+_COMPUTED = (operator.getitem, operator.add, operator.sub, operator.mul, operator.truediv, torch.maximum)
 """Functions that a lowered graph may call."""
 
 

@@ -196,6 +196,9 @@ MOVING: dict[str, Form] = {
     "q, k and v stacked in front": unpacked_qkv,
     "heads before time": lambda y: torch.unflatten(y, -1, (2, 4)).permute(3, 0, 1, 2, 4).sum(-1).permute(1, 2, 0, 3),
     "heads before samples": heads_meet,
+    "heads before the time of one": lambda y: (
+        torch.unflatten(y, -1, (2, 4)).permute(3, 0, 1, 2, 4) * y[..., :4]
+    ).permute(1, 2, 0, 3, 4),
     "samples last": lambda y: (y.permute(0, 2, 3, 1) * 2).softmax(1).permute(0, 3, 1, 2),
     "time last": lambda y: y.permute(1, 2, 3, 0).amax(1, keepdim=True).movedim(-1, 0),
     "time in the middle": lambda y: y.permute(1, 2, 0, 3).softmax(-1).transpose(1, 2).transpose(0, 1),
@@ -277,14 +280,20 @@ REFUSED: dict[str, tuple[Form, str]] = {
         r"reshape from \[3, 2, 6, 8\] to \[3, 12, 8\] mixes samples or time with other dimensions",
     ),
     "samples in the middle": (lambda y: y.permute(0, 2, 1, 3), r"value \[3, 6, 2, 8\] with the samples in dimension 2"),
-    "samples meet tokens": (lambda y: y + y.transpose(1, 2)[:, :2, :2], "'add' broadcasts .* meet another dimension"),
+    "samples meet tokens": (
+        lambda y: y[:, :, :B] + y[:, :, :B].transpose(1, 2),
+        "'add' broadcasts .* meet another dimension",
+    ),
     "constant for each step": (lambda y: y + torch.rand(T, 1, 1, C), "constant .* has another value for each time st"),
     "constant for each sample": (lambda y: y + torch.rand(B, 1, C), "constant .* has another value for each sample"),
     "constant of more dimensions": (lambda y: y + torch.rand(2, T, B, N, C), "has more dimensions than the value"),
-    "arithmetic with None": (lambda y: y.mul(None), "arithmetic with a NoneType"),  # type: ignore[arg-type]
+    "arithmetic with a complex number": (lambda y: y * 1j, "arithmetic with a complex has no form"),
     "einsum over time": (lambda y: torch.einsum("tbnc,tbnd->bcd", y, y), "sums over samples or time"),
     "einsum of all samples": (lambda y: torch.einsum("tbnc,tanc->tban", y, y), "combines each sample with all others"),
-    "einsum of time and tokens": (lambda y: torch.einsum("tbnc,nbtc->tbnc", y, y), "uses 't' for time or samples in"),
+    "einsum of time and tokens": (
+        lambda y: torch.einsum("tbnc,nbtc->tbnc", y[:, :, :T], y[:, :, :T]),
+        "uses 't' for time or samples in",
+    ),
     "einsum without a result": (lambda y: torch.einsum("tbnc,tbnc", y, y), "einsum 'tbnc,tbnc' has no form"),
     "einsum of a constant": (lambda y: torch.einsum("tbnc,cd->tbnd", y, MATRIX), "einsum .* has no form"),
 }
@@ -295,5 +304,6 @@ REFUSED: dict[str, tuple[Form, str]] = {
 def test_what_mixes_steps_or_samples_is_refused(name: str) -> None:
     form, message = REFUSED[name]
     x = torch.rand(T, B, N, C)
+    captured = capture(make(form), x)
     with pytest.raises(CaptureError, match=message):
-        lifted(make(form), x)
+        lift(captured, x)

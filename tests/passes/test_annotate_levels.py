@@ -84,6 +84,23 @@ def test_a_value_added_to_itself_counts_twice() -> None:
     assert annotated(graph)["add"] == "0..2"
 
 
+def test_joins_of_spikes_have_levels() -> None:
+    """AND, IAND, and what else counts are joined by."""
+    b, left, right = two_branches()
+    total = b.function(operator.add, left, right)
+    silent = b.function(operator.sub, 1.0, right)
+    nodes = {
+        "spikes": b.function(operator.mul, left, b.function(operator.mul, right, silent)),
+        "0..2": b.function(operator.mul, left, total),
+        "-1..1": b.function(operator.sub, left, right),
+        "-2..2": b.function(operator.mul, total, b.function(operator.sub, left, right)),
+        "-2..1": b.function(operator.sub, silent, total),
+    }
+    AnnotateLevels().apply(b.output(left))
+    assert {name: str(node.meta[LEVELS]) for name, node in nodes.items()} == {name: name for name in nodes}
+    assert silent.meta[LEVELS] == left.meta[LEVELS]
+
+
 def sum_with_real(b: StepGraphBuilder, left: Node) -> Node:
     return b.function(operator.add, left, b.layer("conv3", nn.Conv2d(5, 5, 1), left))
 
@@ -92,8 +109,16 @@ def sum_with_number(b: StepGraphBuilder, left: Node) -> Node:
     return b.function(operator.add, left, 1.0)
 
 
-def product(b: StepGraphBuilder, left: Node) -> Node:
-    return b.function(operator.mul, left, left)
+def product_with_number(b: StepGraphBuilder, left: Node) -> Node:
+    return b.function(operator.mul, left, 0.5)
+
+
+def other_complement(b: StepGraphBuilder, left: Node) -> Node:
+    return b.function(operator.sub, 2.0, left)
+
+
+def quotient(b: StepGraphBuilder, left: Node) -> Node:
+    return b.function(operator.truediv, left, left)
 
 
 def sum_over_time(b: StepGraphBuilder, left: Node) -> Node:
@@ -107,7 +132,9 @@ def average(b: StepGraphBuilder, left: Node) -> Node:
 
 
 @pytest.mark.parametrize(
-    "make", [sum_with_real, sum_with_number, product, sum_over_time, average], ids=lambda f: f.__name__
+    "make",
+    [sum_with_real, sum_with_number, product_with_number, other_complement, quotient, sum_over_time, average],
+    ids=lambda f: f.__name__,
 )
 def test_real_values_are_declined(make: Callable[[StepGraphBuilder, Node], Node]) -> None:
     b, left, _ = two_branches()

@@ -13,7 +13,7 @@ from spikenm_compile.lowering import tir
 from spikenm_compile.lowering.layout import WORD, Bits, Floats, Layout
 from spikenm_compile.lowering.tir import Buffer, Expr, T
 
-Operation = Literal["add", "mul", "div", "maximum"]
+Operation = Literal["add", "sub", "mul", "div", "maximum"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ def apply(operation: Operation, left: Expr, right: Expr) -> Expr:
     """The operation on two scalars."""
     if operation == "add":
         return left + right
+    if operation == "sub":
+        return left - right
     if operation == "mul":
         return left * right
     if operation == "div":
