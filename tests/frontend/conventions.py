@@ -25,7 +25,7 @@ from spikenm_compile.neurons import LIF, ParametricLIF
 
 NUM_STEPS, BATCH = 3, 4
 STATES = (".v_mem", ".i_syn")
-"""Keys that sinabs gives to states; their shape is that of the last batch, so that only weights are saved and loaded."""
+"""Keys that sinabs gives to states, whose shape is that of the last batch: only the others are saved and loaded."""
 NOISY = MaskOptions(Schedule(noise=1.0))
 
 

@@ -121,8 +121,7 @@ def copies(name: str, stage: str, way: str) -> nn.Module | None:
     model = STAGES[stage](name)
     try:
         return through(model, way)
-    except (AttributeError, pickle.PicklingError) as error:  # pickle says each in its own way
-        assert "pickle" in str(error).lower() or "attribute lookup" in str(error)
+    except (AttributeError, pickle.PicklingError):  # a function inside a function, and a class without a name
         return None
 
 
@@ -160,7 +159,7 @@ def same_values(one: nn.Module, other: nn.Module, *, exact: bool) -> bool:
 @pytest.mark.parametrize("stage", [pytest.param("captured", marks=pytest.mark.long), "transformed"])
 @pytest.mark.parametrize("name", LIBRARIES)
 def test_a_compiled_training_step_is_the_eager_one(name: str, stage: str) -> None:
-    torch._dynamo.reset()  # type: ignore[no-untyped-call]
+    torch._dynamo.reset()
     eager, compiled = STAGES[stage](name), STAGES[stage](name)
     train_step(eager, name)
     train_step(compiled, name, torch.compile(compiled, backend="aot_eager"))
@@ -169,8 +168,10 @@ def test_a_compiled_training_step_is_the_eager_one(name: str, stage: str) -> Non
 
 
 @pytest.fixture
-def process_group() -> Iterator[None]:
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+def process_group(tmp_path: Path) -> Iterator[None]:
+    distributed.init_process_group(
+        "gloo", store=distributed.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1
+    )
     yield
     distributed.destroy_process_group()
 
