@@ -26,8 +26,8 @@ class SpikingNeuron(nn.Module):
         detach_reset: cut the gradient through the spikes that later equations read.
         step_mode: `"s"`: an input [B, ...] is one time step; `"m"`: an input [T, B, ...] is T of them.
 
-    The states live on from call to call until `reset()`; they start at `neuron.states`, take the input's shape and follow
-    `.to()`.
+    The states live on from call to call until `reset()`; they start at `neuron.states` and take the input's shape. They
+    follow `.to()`.
     """
 
     def __init__(

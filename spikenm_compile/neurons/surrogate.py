@@ -80,7 +80,7 @@ class SurrogateAlgebra(TorchAlgebra):
         return gate * a + (1.0 - gate) * b
 
     def maximum(self, a: Tensor, b: Tensor) -> Tensor:
-        """Where both are equal the gradient goes to what can learn, so that a count of 0 at its lower bound can rise."""
+        """Where both are equal the gradient goes to what can learn, so that a count at its lower bound can rise."""
         return torch.where(a >= b, a, b) if _learns(a) else super().maximum(a, b)
 
     def minimum(self, a: Tensor, b: Tensor) -> Tensor:

@@ -169,9 +169,7 @@ def test_a_compiled_training_step_is_the_eager_one(name: str, stage: str) -> Non
 
 @pytest.fixture
 def process_group(tmp_path: Path) -> Iterator[None]:
-    distributed.init_process_group(
-        "gloo", store=distributed.FileStore(str(tmp_path / "store"), 1), rank=0, world_size=1
-    )
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
     yield
     distributed.destroy_process_group()
 
