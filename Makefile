@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 OUT ?= out/digits
 
-.PHONY: demo test test-long lint types bench-demo bench-frontend bench-latency setup clean
+.PHONY: demo test test-long lint types docs bench-demo bench-frontend bench-latency setup clean
 
 setup: $(VENV)/.installed
 
@@ -31,6 +31,9 @@ lint: setup
 
 types: setup
 	$(BIN)/mypy
+
+docs: setup  # the tables of docs/frontends.md, asked of the installed libraries
+	$(BIN)/python -m spikenm_compile.frontend.support docs/frontends.md
 
 bench-demo: setup  # accuracy over 3 seeds: about 3 minutes on 2 cores
 	$(BIN)/python benchmarks/digits.py

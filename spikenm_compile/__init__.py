@@ -18,6 +18,7 @@ from spikenm_compile.pattern import Pattern
 
 if TYPE_CHECKING:
     from spikenm_compile.compiler import compile_model, fold, lower, transform
+    from spikenm_compile.frontend.clock_driven.install import install_clock_driven
     from spikenm_compile.learning import param_groups
     from spikenm_compile.runtime import load
     from spikenm_compile.verification import verify
@@ -27,6 +28,7 @@ __all__ = [
     "SpikenmError",
     "compile_model",
     "fold",
+    "install_clock_driven",
     "load",
     "lower",
     "param_groups",
@@ -37,6 +39,7 @@ __all__ = [
 _HOME = {
     "compile_model": "spikenm_compile.compiler",
     "fold": "spikenm_compile.compiler",
+    "install_clock_driven": "spikenm_compile.frontend.clock_driven.install",
     "load": "spikenm_compile.runtime",
     "lower": "spikenm_compile.compiler",
     "param_groups": "spikenm_compile.learning",

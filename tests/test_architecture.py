@@ -200,6 +200,7 @@ def test_public_names() -> None:
         "SpikenmError",
         "compile_model",
         "fold",
+        "install_clock_driven",
         "load",
         "lower",
         "param_groups",

@@ -14,6 +14,8 @@ from torch.fx import Graph, GraphModule
 
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.adapters import stateful_types
+from spikenm_compile.frontend.foreign import refuse_native_libraries
+from spikenm_compile.frontend.location import written_at
 from spikenm_compile.frontend.snapshot import Snapshot, restored
 from spikenm_compile.frontend.tracer import ShapeTracer
 
@@ -34,6 +36,7 @@ def capture(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...] | None
     Raises:
         CaptureError: python code that cannot be recorded; the message names the line.
     """
+    refuse_native_libraries(model)
     inputs = _named_inputs(model, example_inputs)
     stateful = stateful_types()
     if isinstance(model, stateful):
@@ -54,7 +57,8 @@ def capture(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...] | None
         name, module, attribute = left[0]
         raise CaptureError(
             f"forward of module '{name or type(model).__name__}' ({type(module).__name__}) changes its attribute "
-            f"'{attribute}'; state between calls is supported in neurons and buffers; keep it in a local variable or "
+            f"'{attribute}'{written_at(module, attribute)}; "
+            "state between calls is supported in neurons and buffers; keep it in a local variable or "
             "in a neuron of spikenm_compile.neurons"
         )
     return captured

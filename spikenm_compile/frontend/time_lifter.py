@@ -10,9 +10,11 @@ from torch.fx import GraphModule, Interpreter, Node
 from torch.fx.node import Argument, Target
 from torch.utils import _pytree as pytree
 
+from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend import lift_functions
 from spikenm_compile.frontend.lift_modules import ModuleLifter
 from spikenm_compile.frontend.lift_neurons import single_step_calls
+from spikenm_compile.frontend.location import LOCATION
 from spikenm_compile.frontend.readings import Reading
 from spikenm_compile.frontend.recording import StateCall
 from spikenm_compile.frontend.step_builder import StepBuilder
@@ -47,7 +49,12 @@ class TimeLifter(Interpreter):
 
     def run_node(self, n: Node) -> Any:
         """Value of one node; an in-place call also rebinds the value it changes."""
-        value = super().run_node(n)
+        try:
+            value = super().run_node(n)
+        except CaptureError as error:
+            if LOCATION not in n.meta:
+                raise
+            raise CaptureError(f"in {n.meta[LOCATION]}: {error}") from error
         self.nodes_read += 1
         if self._changes_its_input(n) and isinstance(n.args[0], Node):
             self.env[n.args[0]] = value

@@ -22,6 +22,7 @@ from torch.utils import _pytree as pytree
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.adapters import is_neuron, layer_types, recorded_by_libraries, returned
 from spikenm_compile.frontend.layers import DROPOUTS, STANDARD_LAYERS
+from spikenm_compile.frontend.location import LOCATION, Location, called_from
 from spikenm_compile.frontend.proxy import VALUE, ShapeProxy, Sizes, is_real, is_unknown, value_of
 from spikenm_compile.frontend.recording import (
     AutogradFunction,
@@ -154,12 +155,17 @@ class ShapeTracer(Tracer):
         if target is torch.nn.functional.dropout and isinstance(kwargs.get("training"), TrainingFlag):
             return self._record_dropout(args, kwargs)
         proxy = super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
+        proxy.node.meta[LOCATION] = self._location()
         with self._evaluation():
             value = self._evaluate(kind, target, args, kwargs)
         if value is None:
             return proxy
         proxy.node.meta[VALUE] = value
         return ShapeProxy(proxy.node, self)
+
+    def _location(self) -> Location:
+        path = self.module_stack_names[-1] if self.module_stack_names else ""
+        return called_from(path, type(self.root.get_submodule(path)).__name__, ShapeTracer.record.__code__)
 
     @contextlib.contextmanager
     def _evaluation(self) -> Iterator[None]:

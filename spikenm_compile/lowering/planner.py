@@ -9,7 +9,7 @@ from torch.fx import GraphModule, Node
 from tvm import tirx
 
 from spikenm_compile.errors import PassError
-from spikenm_compile.graph import INIT, PER_STEP, SHAPE, Region, Role, module_of, next_states, placeholders, the_input
+from spikenm_compile.graph import INIT, PER_STEP, SHAPE, Region, Role, module_of, placeholders, the_input
 from spikenm_compile.lowering.kernels.bit_joins import build_pack
 from spikenm_compile.lowering.kernels.event_list import EventList, build_event_list
 from spikenm_compile.lowering.kernels.joins import build_last

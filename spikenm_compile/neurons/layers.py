@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -27,7 +27,7 @@ class SpikingNeuron(nn.Module):
         step_mode: `"s"`: an input [B, ...] is one time step; `"m"`: an input [T, B, ...] is T of them.
 
     A call takes one tensor for each of `neuron.inputs`, all of one shape. The states live on from call to call until
-    `reset()`; they start at `neuron.states` and take the input's shape.
+    `reset()`, follow `.to()`, start at `neuron.states` and take the input's shape.
     """
 
     def __init__(
@@ -85,6 +85,12 @@ class SpikingNeuron(nn.Module):
                     values[equation.name] = out.detach()
         self.states = tuple(as_tensor(values[name]) for name in neuron.states)
         return out
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> SpikingNeuron:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self.states is not None:
+            self.states = tuple(fn(state) for state in self.states)
+        return self
 
     def extra_repr(self) -> str:
         """The equations, for print(model)."""

@@ -79,6 +79,14 @@ class SurrogateAlgebra(TorchAlgebra):
         gate = cast("Tensor", _Gate.apply(c))  # type: ignore[no-untyped-call]
         return gate * a + (1.0 - gate) * b
 
+    def maximum(self, a: Tensor, b: Tensor) -> Tensor:
+        """Where both are equal the gradient goes to what can learn, so that a count at its lower bound can rise."""
+        return torch.where(a >= b, a, b) if _learns(a) else super().maximum(a, b)
+
+    def minimum(self, a: Tensor, b: Tensor) -> Tensor:
+        """Where both are equal the gradient goes to what can learn, so that a count at its upper bound can fall."""
+        return torch.where(a <= b, a, b) if _learns(a) else super().minimum(a, b)
+
     def round(self, a: Tensor) -> Tensor:
         """Ties to even."""
         return cast("Tensor", _Whole.apply(a, torch.round))  # type: ignore[no-untyped-call]
@@ -86,3 +94,7 @@ class SurrogateAlgebra(TorchAlgebra):
     def trunc(self, a: Tensor) -> Tensor:
         """Towards zero."""
         return cast("Tensor", _Whole.apply(a, torch.trunc))  # type: ignore[no-untyped-call]
+
+
+def _learns(a: Tensor | float) -> bool:
+    return isinstance(a, Tensor) and a.requires_grad

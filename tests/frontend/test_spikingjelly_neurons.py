@@ -161,6 +161,14 @@ def test_outputs_and_states_are_the_librarys(name: str, reset: str, step_mode: s
         assert 0.01 < expected.ne(0).float().mean() < 0.99
 
 
+def test_every_class_with_equations_is_in_the_table_in_the_step_modes_that_it_has() -> None:
+    tested = {(type(make(name, reset, mode)).__name__, mode) for name, reset, mode in CASES}
+    expected = {(name, mode) for name in FORMS for mode in BOTH}
+    expected -= {(name, "s") for name in ("DSRIFNode", "DSRLIFNode", "NonSpikingIFNode", "NonSpikingLIFNode")}
+    expected -= {(name, "m") for name in ("OTTTLIFNode", "SLTTLIFNode")}
+    assert tested == expected
+
+
 ON_A_GRID: dict[str, Make] = {
     "TernaryIF": lambda **o: sj.TernaryIFNode(**o),
     "STBIF": lambda **o: sj.STBIFNode(1.0, 6, sym=True, **o),

@@ -1,0 +1,1 @@
+"""What the frontend reads, asked of its adapters: the tables of docs/frontends.md."""
