@@ -53,10 +53,14 @@ def _canonical(module: nn.Module) -> Neuron:
     name = cls.__name__
     if name in FORMS and cls is _class("neuron", name):
         return FORMS[name](node)
-    if cls not in (_class("neuron", own) for own in _OWN):
-        why = f": {REFUSED[name]}" if name in REFUSED else ""
+    if name in REFUSED:
         raise CaptureError(
-            f"SpikingJelly's {name} has no canonical neuron{why}; {', '.join((*_OWN, *FORMS))} themselves, no "
+            f"SpikingJelly's {name} has no canonical neuron: {REFUSED[name]}; a step graph takes neurons that hand a "
+            f"state from step to step, such as {', '.join(_OWN)}; use one of these"
+        )
+    if cls not in (_class("neuron", own) for own in _OWN):
+        raise CaptureError(
+            f"SpikingJelly's {name} has no canonical neuron; {', '.join((*_OWN, *FORMS))} themselves, no "
             "subclasses of them, have one; use one of these"
         )
     _check_options(node)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,11 @@ def build_step(step_graph: GraphModule, directory: Path, emit: Emit = no_emit) -
 
 
 def build_whole(
-    candidates: Callable[[], Iterable[nn.Module]], x: Tensor, batch: int | None, directory: Path, emit: Emit = no_emit
+    candidates: Callable[[], Iterable[AbstractContextManager[nn.Module]]],
+    x: Tensor,
+    batch: int | None,
+    directory: Path,
+    emit: Emit = no_emit,
 ) -> dict[str, Any]:
     """Write `model.onnx` into `directory`; the manifest's "code" section. `batch` in it: the only size, null: any.
 
