@@ -175,5 +175,14 @@ STEP: dict[str, Callable[[], Network]] = {
 
 OPAQUE = ("PSN", "MaskedPSN", "SlidingPSN", "GatedLIF", "FewSpike", "LeakyParallel")
 """Networks of `WHOLE` with a layer between neurons that need whole sequences."""
-EXPENSIVE = ("SlidingPSN", "FewSpike", "StateLeaky", "norse-recurrent", "sinabs-recurrent", "spikformer", "STBIF")
+EXPENSIVE = (
+    "SlidingPSN",
+    "FewSpike",
+    "StateLeaky",
+    "norse-recurrent",
+    "sinabs-recurrent",
+    "spikformer",
+    "STBIF",
+    "ComplementaryLIF",
+)
 """Networks whose export adds seconds and nothing new."""

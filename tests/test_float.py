@@ -38,8 +38,15 @@ def built(folder: Path, name: str) -> tuple[Artifact, nn.Module, torch.Tensor, l
     model, x = NETWORKS[name]()
     if name in (*OPAQUE, *STEP):
         fold(transform(model, "2:4", example_inputs=x, report=None))
+    model.train()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     told: list[str] = []
-    return compile_model(model, x, folder / name, target="onnx", name=name, report=told.append), model, x, told
+    artifact = compile_model(model, x, folder / name, target="onnx", name=name, report=told.append)
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert all(module.training for module in model.modules())
+    return artifact, model, x, told
 
 
 @pytest.fixture(scope="session")
@@ -161,17 +168,6 @@ def test_the_same_network_gives_the_same_bytes(folder: Path, tmp_path: Path) -> 
     assert again.manifest == artifact.manifest
     for file in artifact.path.iterdir():
         assert str(Path(onnx.__file__).parents[1]).encode() not in file.read_bytes()  # no place on this machine
-
-
-def test_building_leaves_the_model_as_it_is(folder: Path, tmp_path: Path) -> None:
-    model, x = NETWORKS["MaskedPSN"]()
-    model.train()
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    compile_model(model, x, tmp_path / "artifact", target="onnx", report=None)
-    assert all(module.training for module in model.modules())
-    after = model.state_dict()
-    assert list(after) == list(before)
-    assert all(torch.equal(after[name], value) for name, value in before.items())
 
 
 @pytest.mark.parametrize("name", OPAQUE)

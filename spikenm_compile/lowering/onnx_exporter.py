@@ -80,7 +80,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _seen_data() -> Iterator[None]:
-    """`x.data`, which libraries read to make states as large as x, as `x.detach()`, which the exporter's tracer sees."""
+    """`x.data`, which libraries make states of the size of x from, as `x.detach()`, which the tracer sees."""
     own: Any = torch._C.TensorBase.data
     setattr(torch.Tensor, "data", property(Tensor.detach, own.__set__))  # noqa: B010  the class itself has none
     try:
