@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import onnx
 from onnx import ModelProto
 from torch import Tensor, nn
 from torch.fx import GraphModule
@@ -60,6 +61,7 @@ def build_whole(
 
 def _write(model: ModelProto, path: Path, emit: Emit) -> None:
     write_model(model, path)
+    onnx.checker.check_model(model, full_check=True)
     emit(f"{path.name}.txt", text_without_constants(model))
 
 
