@@ -30,7 +30,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--seed", type=int, default=0, metavar="N", help="of the split, the weights and the masks (default 0)"
     )
     demo.add_argument("--pattern", default="2:4", metavar="N:M", help="sparsity pattern (default 2:4)")
-    check = commands.add_parser("verify", help="prove an artifact against its reference, bit for bit")
+    check = commands.add_parser("verify", help="prove an artifact against its reference")
     check.add_argument("artifact", type=Path, help="the directory that build wrote")
     check.add_argument(
         "model", nargs="?", metavar="MODEL.py:factory", help="also count spikes that differ from this float model"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from spikenm_compile.artifact.directory import Artifact
+from spikenm_compile.artifact.float_code import read_onnx_step_code
 from spikenm_compile.closeness import Array, Closeness, compare
 from spikenm_compile.errors import InputError
 from spikenm_compile.frontend.readings import LAYOUT, steps_first
@@ -31,18 +32,18 @@ def compare_with_model(path: Path, artifact: Artifact, network: Network, images:
     Raises:
         InputError: the model is not the one that the artifact was built from.
     """
-    is_whole = artifact.manifest.code["kind"] == "onnx-whole"
+    manifest = artifact.manifest
+    is_whole = manifest.code["kind"] == "onnx-whole"
     x, output, spikes = (_whole if is_whole else _steps)(network, images)
-    model = load(path)
-    layers = [str(entry["layer"]) for entry in artifact.manifest.code.get("spikes", [])]  # type: ignore[attr-defined]
-    if sorted(layers) != sorted(spikes) or x.shape[x.ndim - len(artifact.manifest.input.shape) :] != (
-        artifact.manifest.input.shape
-    ):
+    shapes = {} if is_whole else read_onnx_step_code(artifact).spike_shapes
+    sizes = x.shape[x.ndim - len(manifest.input.shape) :]
+    if sizes != manifest.input.shape or shapes != {layer: found.shape[2:] for layer, found in spikes.items()}:
         raise InputError(
             f"'{path}' was not built from {network.name}: their inputs or spiking layers differ; "
             "give the model that it was built from"
         )
-    return compare("examples" if images is None else f"{len(images)} digits", model, x, output, spikes)
+    name = "examples" if images is None else f"{len(images)} digits"
+    return compare(name, load(path), x, output, spikes)
 
 
 def _steps(network: Network, images: Tensor | None) -> tuple[Array, Array, dict[str, Array]]:

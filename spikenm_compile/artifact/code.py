@@ -142,17 +142,13 @@ def read_onnx_code(artifact: Artifact) -> OnnxCode:
     """
     fields = code_fields(artifact)
     step, sequence = (listed_file(fields, name, artifact) for name in ("step", "sequence"))
-    return OnnxCode(step, sequence, onnx_states(fields), onnx_spikes(fields))
+    spikes = tuple(section.text("layer") for section in fields.sections("spikes"))
+    return OnnxCode(step, sequence, onnx_states(fields), spikes)
 
 
 def onnx_states(fields: Fields) -> tuple[StateSpec, ...]:
     """The states of an ONNX model of one step."""
     return tuple(StateSpec(s.text("name"), s.shape("shape"), s.number("init")) for s in fields.sections("states"))
-
-
-def onnx_spikes(fields: Fields) -> tuple[str, ...]:
-    """The layers whose spikes an ONNX model of one step gives."""
-    return tuple(section.text("layer") for section in fields.sections("spikes"))
 
 
 def manifest_file(path: Path) -> str:

@@ -6,9 +6,10 @@ onnx-whole    one ONNX model of the whole network at its T
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from spikenm_compile.artifact.code import StateSpec, code_fields, listed_file, onnx_spikes, onnx_states
+from spikenm_compile.artifact.code import StateSpec, code_fields, listed_file, onnx_states
 from spikenm_compile.artifact.directory import Artifact
 
 
@@ -19,8 +20,8 @@ class OnnxStepCode:
     step: str
     """File name of the model of one time step."""
     states: tuple[StateSpec, ...]
-    spikes: tuple[str, ...]
-    """Names of the layers that emit spikes or counts."""
+    spike_shapes: Mapping[str, tuple[int, ...]]
+    """Layer that emits spikes or counts -> their shape of one sample of one step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,8 @@ def read_onnx_step_code(artifact: Artifact) -> OnnxStepCode:
         ArtifactError: a field is missing or wrong, or a file is not there.
     """
     fields = code_fields(artifact)
-    return OnnxStepCode(listed_file(fields, "step", artifact), onnx_states(fields), onnx_spikes(fields))
+    shapes = {section.text("layer"): section.shape("shape") for section in fields.sections("spikes")}
+    return OnnxStepCode(listed_file(fields, "step", artifact), onnx_states(fields), shapes)
 
 
 def read_onnx_whole_code(artifact: Artifact) -> OnnxWholeCode:

@@ -30,8 +30,8 @@ from spikenm_compile.frontend.snntorch_recording import recorded_class_resets
 from spikenm_compile.frontend.wiring import Source, Wire, Wiring, chain
 from spikenm_compile.neurons import SPIKES, Neuron
 
-_SEQUENCE_TYPES = ("LeakyParallel",)
-"""Whole-sequence modules that are no SpikingNeuron of the library."""
+_SEQUENCE_TYPES = ("LeakyParallel", "StateLeaky", "AssociativeLeaky")
+"""Modules that take whole sequences [T, B, ...]; the first is no SpikingNeuron of the library."""
 
 _MECHANISMS = {"_base_sub": "subtract", "_base_zero": "zero", "_base_int": "none"}
 """Method that computes a step -> reset mechanism, in the order of the library's numbers for them."""
@@ -55,9 +55,10 @@ def _form(module: nn.Module) -> Form | None:
 def _canonical(module: nn.Module) -> Neuron:
     form, node, kind = _form(module), _any(module), type(module).__name__
     if form is None:
+        why = ": it needs whole sequences, which it computes at once" if _is_multi_step(module) else ""
         raise CaptureError(
-            f"snnTorch's {kind} has no canonical neuron; {', '.join(FORMS)} themselves, no subclasses of them, have "
-            "one; use one of these"
+            f"snnTorch's {kind} has no canonical neuron{why}; {', '.join(FORMS)} themselves, no subclasses of them, "
+            "have one; use one of these"
         )
     _check_options(node, kind)
     graded = bool((node.graded_spikes_factor != 1).any())
@@ -151,7 +152,7 @@ def _check_input(module: nn.Module, shape: tuple[int, ...]) -> None:
 
 
 def _is_multi_step(module: nn.Module) -> bool:
-    return False
+    return isinstance(module, tuple(cls for name in _SEQUENCE_TYPES if (cls := _class(name)) is not None))
 
 
 def _layer(module: nn.Module) -> nn.Module | None:

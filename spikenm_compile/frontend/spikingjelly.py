@@ -65,10 +65,14 @@ def _canonical(module: nn.Module) -> Neuron:
     if name in FORMS and cls is _class("neuron", name):
         return FORMS[name](node)
     is_lif = cls in (_class("neuron", "LIFNode"), _class("model.spike_dhs", "save_v_LIFNode"))
-    if not is_lif and cls not in (_class("neuron", own) for own in _OWN):
-        why = f": {REFUSED[name]}" if name in REFUSED else ""
+    if name in REFUSED:
         raise CaptureError(
-            f"SpikingJelly's {name} has no canonical neuron{why}; {', '.join((*_OWN, *FORMS))} themselves, no "
+            f"SpikingJelly's {name} has no canonical neuron: {REFUSED[name]}; a step graph takes neurons that hand a "
+            f"state from step to step, such as {', '.join(_OWN)}; use one of these"
+        )
+    if not is_lif and cls not in (_class("neuron", own) for own in _OWN):
+        raise CaptureError(
+            f"SpikingJelly's {name} has no canonical neuron; {', '.join((*_OWN, *FORMS))} themselves, no "
             "subclasses of them, have one; use one of these"
         )
     _check_options(node)

@@ -58,7 +58,7 @@ FORMS: Mapping[str, Callable[[Any], Neuron]] = MappingProxyType(
 """Name of a class of `spikingjelly.activation_based.neuron` -> canonical neuron of a module, learned values as they are
 now. Raises CaptureError where an option of the module has no equations."""
 
-_WHOLE_SEQUENCE = "it multiplies the whole sequence by a learned matrix of time steps"
+_WHOLE_SEQUENCE = "it multiplies the whole sequence by a learned matrix of time steps, and so needs whole sequences"
 _TABLE = "it codes each value anew by a table and hands nothing from step to step"
 _FEEDBACK = "it feeds its spikes back through a convolution of its own"
 _NOISE = "it adds coloured noise that a training run prepares for it"
@@ -67,8 +67,8 @@ REFUSED: Mapping[str, str] = MappingProxyType(
     {
         "PSN": _WHOLE_SEQUENCE,
         "MaskedPSN": _WHOLE_SEQUENCE,
-        "SlidingPSN": "it weights the last k inputs instead of keeping a state",
-        "GatedLIFNode": "its conductance gate is another one at each time step",
+        "SlidingPSN": "it weights the last k inputs instead of keeping a state, and so needs whole sequences",
+        "GatedLIFNode": "its conductance gate is another one at each time step, so that it needs whole sequences",
         "FewSpikeNode": _TABLE,
         "OutlierAwareThresholdNode": _TABLE,
         "HGNode": _TABLE,

@@ -5,9 +5,9 @@ Which dimension is the batch is found out by trying: doubling it gives the outpu
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,10 +26,10 @@ MOSTLY = 0.99
 
 @dataclass(frozen=True, eq=False)
 class WholeNetwork:
-    """A network in eval mode that takes an input of fixed sizes, but perhaps for the batch."""
+    """A network with eval semantics that takes an input of fixed sizes, but perhaps for the batch."""
 
     captured: GraphModule
-    """A copy; its neurons may be in any state."""
+    """As it was captured; whatever is done with it here, its modules stay as they are."""
     example: Tensor
     num_steps: int
     """T that the network has with the example."""
@@ -38,7 +38,8 @@ class WholeNetwork:
 
     def __call__(self, x: Tensor) -> Tensor:
         """The output from the initial state."""
-        return _run(self.captured, x)
+        with _at_rest(self.captured):
+            return _run(self.captured, x)
 
     @property
     def traced(self) -> Tensor:
@@ -47,10 +48,10 @@ class WholeNetwork:
         is_single = batch is not None and self.example.shape[batch] == 1
         return torch.cat([self.example, self.example], batch) if is_single else self.example  # type: ignore[arg-type]
 
-    def candidates(self) -> Iterator[nn.Module]:
+    def candidates(self) -> Iterator[AbstractContextManager[nn.Module]]:
         """The network without state, as it is, and with what its neurons decide by as plain numbers."""
-        yield _OneOutput(_fresh(self.captured))
-        yield _OneOutput(_with_plain_numbers(_fresh(self.captured)))
+        yield _exportable(self.captured, plain_numbers=False)
+        yield _exportable(self.captured, plain_numbers=True)
 
 
 class _OneOutput(nn.Module):
@@ -71,28 +72,38 @@ def whole_network(captured: GraphModule, example: Tensor) -> WholeNetwork:
     Raises:
         CaptureError: the network does not run on the example, or returns no tensor.
     """
-    with restored(captured):
-        network = _fresh(captured)
-    calls = _Calls(network)
-    try:
-        output = _run(network, example)
-    except Exception as error:  # whatever the user's model and its libraries raise
-        reason = str(error).strip().split("\n")[0].rstrip(".")
-        raise CaptureError(
-            f"the network does not run on its example of shape {list(example.shape)}: {reason}; the example must fit "
-            "the model; check example_inputs"
-        ) from error
-    finally:
-        calls.remove()
-    batch = _batch(network, example, output)
+    with _at_rest(captured):
+        calls = _Calls(captured)
+        try:
+            output = _run(captured, example)
+        except Exception as error:  # whatever the user's model and its libraries raise
+            reason = str(error).strip().split("\n")[0].rstrip(".")
+            raise CaptureError(
+                f"the network does not run on its example of shape {list(example.shape)}: {reason}; the example must "
+                "fit the model; check example_inputs"
+            ) from error
+        finally:
+            calls.remove()
+        batch = _batch(captured, example, output)
     per_step = batch is not None and batch[0] == 1
-    return WholeNetwork(network, example, example.shape[0] if per_step else calls.num_steps, batch)
+    return WholeNetwork(captured, example, example.shape[0] if per_step else calls.num_steps, batch)
 
 
-def _fresh(network: GraphModule) -> GraphModule:
-    """A copy in eval mode and without state."""
-    reset_states(network)
-    return copy.deepcopy(network).eval()
+@contextmanager
+def _at_rest(network: GraphModule) -> Iterator[None]:
+    """Inside, the network is in eval mode; afterwards its modules are as they were."""
+    with restored(network):
+        network.eval()
+        yield
+
+
+@contextmanager
+def _exportable(network: GraphModule, *, plain_numbers: bool) -> Iterator[nn.Module]:
+    with _at_rest(network):
+        reset_states(network)
+        if plain_numbers:
+            _use_plain_numbers(network)
+        yield _OneOutput(network).eval()
 
 
 def _run(network: GraphModule, x: Tensor) -> Tensor:
@@ -109,15 +120,14 @@ def _first_tensor(value: Any) -> Tensor:
     return tensors[0]
 
 
-def _with_plain_numbers(network: GraphModule) -> GraphModule:
-    """Buffers of neurons that hold one number as that number, in place: no exporter follows `if self.buffer > 1`."""
+def _use_plain_numbers(network: GraphModule) -> None:
+    """Buffers of neurons that hold one number become that number: no exporter follows `if self.buffer > 1`."""
     for module in network.modules():
         if is_neuron(module):
             for name, buffer in list(module._buffers.items()):
                 if buffer is not None and buffer.numel() == 1 and buffer.is_floating_point():
                     del module._buffers[name]
                     module.__dict__[name] = float(buffer)
-    return network
 
 
 def _batch(network: GraphModule, x: Tensor, output: Tensor) -> tuple[int, int] | None:

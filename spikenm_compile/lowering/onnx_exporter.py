@@ -14,7 +14,6 @@ from importlib.util import find_spec
 from io import StringIO
 from typing import Any
 
-import onnx
 import torch
 from onnx import GraphProto, ModelProto, ValueInfoProto
 from torch import Tensor, nn
@@ -45,7 +44,7 @@ def export(module: nn.Module, arguments: Mapping[str, tuple[Tensor, int | None]]
         )
     dynamic = torch.export.Dim.DYNAMIC
     try:
-        with _quiet(), torch.no_grad():
+        with _quiet(), _seen_data(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 tuple(example for example, _ in arguments.values()),
@@ -58,10 +57,9 @@ def export(module: nn.Module, arguments: Mapping[str, tuple[Tensor, int | None]]
             )
             assert program is not None
             model = program.model_proto
-    except torch.onnx.OnnxExporterError as error:
+    except Exception as error:  # of the exporter, of the packages behind it, or of code of the user's that it traces
         raise PassError(f"PyTorch cannot export the network to ONNX: {_reason(error)}") from error
     _clean(model)
-    onnx.checker.check_model(model, full_check=True)
     return model
 
 
@@ -76,6 +74,17 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextmanager
+def _seen_data() -> Iterator[None]:
+    """`x.data`, which libraries make states of the size of x from, as `x.detach()`, which the tracer sees."""
+    own: Any = torch._C.TensorBase.data
+    setattr(torch.Tensor, "data", property(Tensor.detach, own.__set__))  # noqa: B010  the class itself has none
+    try:
+        yield
+    finally:
+        delattr(torch.Tensor, "data")
 
 
 def _reason(error: Exception) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 
 import torch
 from onnx import ModelProto
@@ -54,7 +55,7 @@ def export_step(step_graph: GraphModule) -> ModelProto:
 
 
 def export_whole(
-    candidates: Callable[[], Iterable[nn.Module]], x: Tensor, batch: int | None
+    candidates: Callable[[], Iterable[AbstractContextManager[nn.Module]]], x: Tensor, batch: int | None
 ) -> tuple[ModelProto, bool]:
     """The whole network in float32, and whether its batch size is free.
 
@@ -71,7 +72,8 @@ def export_whole(
     for dimension in dict.fromkeys((batch, None)):
         for candidate in candidates():
             try:
-                return export(candidate, {"x": (x, dimension)}, ("output",)), dimension is not None
+                with candidate as network:
+                    return export(network, {"x": (x, dimension)}, ("output",)), dimension is not None
             except PassError as error:
                 failures.append(error)
     raise failures[0]

@@ -25,8 +25,8 @@ class OnnxStepModel(OnnxSteps):
 
     def __init__(self, artifact: Artifact, threads: int = 1) -> None:
         code = read_onnx_step_code(artifact)
-        super().__init__(artifact, code.step, code.states, code.spikes, threads)
-        self._layers = code.spikes
+        self._layers = tuple(code.spike_shapes)
+        super().__init__(artifact, code.step, code.states, self._layers, threads)
 
     def _sequence(self, x: Floats, num_steps: int, *, record: bool) -> Trace:
         per_step = self.manifest.input.per_step

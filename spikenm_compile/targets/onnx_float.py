@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import onnx
 from onnx import ModelProto
 from torch import Tensor, nn
 from torch.fx import GraphModule
@@ -39,7 +41,11 @@ def build_step(step_graph: GraphModule, directory: Path, emit: Emit = no_emit) -
 
 
 def build_whole(
-    candidates: Callable[[], Iterable[nn.Module]], x: Tensor, batch: int | None, directory: Path, emit: Emit = no_emit
+    candidates: Callable[[], Iterable[AbstractContextManager[nn.Module]]],
+    x: Tensor,
+    batch: int | None,
+    directory: Path,
+    emit: Emit = no_emit,
 ) -> dict[str, Any]:
     """Write `model.onnx` into `directory`; the manifest's "code" section. `batch` in it: the only size, null: any.
 
@@ -55,6 +61,7 @@ def build_whole(
 
 def _write(model: ModelProto, path: Path, emit: Emit) -> None:
     write_model(model, path)
+    onnx.checker.check_model(model, full_check=True)
     emit(f"{path.name}.txt", text_without_constants(model))
 
 
