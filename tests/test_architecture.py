@@ -192,6 +192,7 @@ def test_public_names() -> None:
         "load",
         "lower",
         "param_groups",
+        "register_neuron",
         "transform",
         "verify",
     ]

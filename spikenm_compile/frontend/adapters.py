@@ -14,13 +14,14 @@ from spikenm_compile.frontend.handwritten import HANDWRITTEN
 from spikenm_compile.frontend.layers import plain_standard_layer
 from spikenm_compile.frontend.norse import NORSE
 from spikenm_compile.frontend.recording import Record
+from spikenm_compile.frontend.registered import REGISTERED
 from spikenm_compile.frontend.sinabs import SINABS
 from spikenm_compile.frontend.snntorch import SNNTORCH
 from spikenm_compile.frontend.spikingjelly import SPIKINGJELLY
 from spikenm_compile.frontend.values import Layout
 from spikenm_compile.neurons import Neuron
 
-ADAPTERS: tuple[Adapter, ...] = (HANDWRITTEN, SPIKINGJELLY, SNNTORCH, NORSE, SINABS)
+ADAPTERS: tuple[Adapter, ...] = (REGISTERED, HANDWRITTEN, SPIKINGJELLY, SNNTORCH, NORSE, SINABS)
 
 
 def stateful_types() -> ModuleTypes:

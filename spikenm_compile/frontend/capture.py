@@ -96,7 +96,8 @@ def _refuse_hidden_state(model: nn.Module, snapshot: Snapshot, stateful: tuple[t
         raise CaptureError(
             f"forward of module '{name or type(model).__name__}' ({type(module).__name__}) changes its attribute "
             f"'{attribute}'; state between calls is supported in neurons and buffers; keep it in a local variable or "
-            "in a neuron of spikenm_compile.neurons"
+            f"in a neuron of spikenm_compile.neurons, or call spikenm_compile.register_neuron({type(module).__name__}, ...) "
+            "if it is one"
         )
 
 
