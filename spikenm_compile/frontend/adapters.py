@@ -11,6 +11,7 @@ from torch import nn
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.adapter import Adapter, ModuleTypes
 from spikenm_compile.frontend.handwritten import HANDWRITTEN
+from spikenm_compile.frontend.inline.leaf import INLINE
 from spikenm_compile.frontend.layers import plain_standard_layer
 from spikenm_compile.frontend.norse import NORSE
 from spikenm_compile.frontend.recording import Record
@@ -21,7 +22,7 @@ from spikenm_compile.frontend.spikingjelly import SPIKINGJELLY
 from spikenm_compile.frontend.values import Layout
 from spikenm_compile.neurons import Neuron
 
-ADAPTERS: tuple[Adapter, ...] = (REGISTERED, HANDWRITTEN, SPIKINGJELLY, SNNTORCH, NORSE, SINABS)
+ADAPTERS: tuple[Adapter, ...] = (REGISTERED, HANDWRITTEN, INLINE, SPIKINGJELLY, SNNTORCH, NORSE, SINABS)
 
 
 def stateful_types() -> ModuleTypes:
