@@ -202,6 +202,7 @@ _RULES: dict[str, Rule] = {
     "select": readout.select,
     "unbind": readout.unbind,
     "stack": readout.stack,
+    "cat": readout.concatenate,
     "sum": readout.total,
     "mean": readout.mean,
     "max": readout.maximum,
@@ -209,6 +210,7 @@ _RULES: dict[str, Rule] = {
     **{name: reshape.rule(name) for name in ("flatten", "view", "reshape", "unflatten", "squeeze")},
     "unsqueeze": reshape.unsqueeze,
     "transpose": reshape.transpose,
+    "permute": reshape.permute,
     "repeat": reshape.repeat,
     "expand": reshape.expand,
 }

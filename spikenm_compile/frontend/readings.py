@@ -41,7 +41,7 @@ class Reading:
 
 
 def readings(captured: GraphModule, example: Tensor) -> Iterator[Reading]:
-    """What the example may be, likeliest first: what the neurons take, [T, B, ...], or [B, ...] without time."""
+    """What the example may be, likeliest first: what the neurons take, [T, B, ...], [B, ...] without time, [B, T, ...]."""
     nodes = captured.graph.find_nodes(op="call_module", sort=False)
     modules = [captured.get_submodule(str(node.target)) for node in nodes]
     layouts = dict.fromkeys(layout(m) for m in modules if is_neuron(m) and is_multi_step(m))
@@ -53,6 +53,8 @@ def readings(captured: GraphModule, example: Tensor) -> Iterator[Reading]:
             yield Reading(steps_first(flat, example)[0], flat, flat.length)
     yield Reading(example[0], Layout(), example.shape[0])
     yield Reading(example)
+    if example.dim() > 2:  # nothing but python code says where time is: neurons that loop over x[:, t]
+        yield Reading(example.select(1, 0), Layout(dim=1), example.shape[1])
 
 
 def steps_first(layout: Layout | None, x: Tensor) -> Tensor:

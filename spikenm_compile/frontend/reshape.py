@@ -48,6 +48,19 @@ def transpose(time: Time, value: Value, dim0: int, dim1: int) -> Value:
     )
 
 
+def permute(time: Time, value: Value, *dims: Any) -> Value:
+    """`x.permute(1, 0, 2, ...)`: between [T, B, ...] and [B, T, ...]."""
+    order = _flat(dims)
+    if order == tuple(range(len(order))):
+        return value
+    if order[2:] == tuple(range(2, len(order))):
+        return transpose(time, value, *order[:2])
+    raise CaptureError(
+        f"permute{order} has no form in a step graph; permute(1, 0, 2, ...) of a sequence [T, B, ...] is supported; "
+        "reorder other dimensions outside the model"
+    )
+
+
 def repeat(time: Time, value: Value, *sizes: Any) -> Value:
     """`x.repeat(T, 1, ...)` on [B, ...] or on [1, B, ...], `x.repeat(1, T, ...)` on [B, 1, ...]."""
     counts, dim = _flat(sizes), _time_dim(value)

@@ -2,6 +2,7 @@
 
     y = x.detach(), x.clone(), x.data          y is x
     s = torch.stack([v, z]); v2 = s[0]         v2 is v
+    y = x[t], where z = x[t] stands before     y is z
     y = (hard - soft).detach() + soft          y is hard
     v[spikes > 0] = r;  v.mul_(b)              v = where(spikes > 0, r, v);  v = v.mul(b), for whoever reads v later
     torch.cat([a.unsqueeze(0), b.unsqueeze(0)])    torch.stack([a, b])
@@ -45,7 +46,15 @@ def _same_value(graph_module: GraphModule, node: Node) -> Node | None:
     name = operation(node)
     if name in _ALIASES or (name == "getattr" and node.args[1] == "data"):
         return first
-    return _unstacked(node) or _straight_through(graph_module, node)
+    return _unstacked(node) or _selected_before(node) or _straight_through(graph_module, node)
+
+
+def _selected_before(node: Node) -> Node | None:
+    """The same step of the same tensor, taken before."""
+    found = selected_step(node)
+    if found is None or any(operation(user) == "setitem" for user in found[0].users):
+        return None
+    return next((n for n in found[0].users if n < node and selected_step(n) == found), None)
 
 
 def _unstacked(node: Node) -> Node | None:

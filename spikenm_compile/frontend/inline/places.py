@@ -7,6 +7,7 @@ each step, the calls of a layer count the steps, or the number of times that the
 
 from __future__ import annotations
 
+import operator
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -36,6 +37,7 @@ class Places:
         """Of each node that depends on time."""
         self._find_steps()
         self.num_steps = 1 + max(self.step.values(), default=0)
+        self._is_folded: set[Node] = set()
         self.before: dict[Node, Node] = {}
         """Node of step t >= 1 -> the one in its place at step t - 1."""
         for t in range(1, self.num_steps):
@@ -125,6 +127,9 @@ class Places:
         if self.varies[node]:
             value = node.meta.get(VALUE)
             return tuple(value.shape) if isinstance(value, Tensor) else node
+        if node.op == "get_attr" and str(node.target).startswith("_tensor_constant"):  # torch.zeros(1) made in a step
+            value = operator.attrgetter(str(node.target))(self.graph_module)
+            return tuple(value.shape), tuple(value.flatten().tolist())
         return self._key(node, self._constant)
 
     def _find_counterparts(self, t: int) -> None:
@@ -139,6 +144,7 @@ class Places:
                 self.before[node] = same[rank]
             elif t == 1 and not same and (found := self._folded(node)) is not None:
                 self.before[node] = found
+                self._is_folded.add(node)
 
     def _is_before(self, candidate: Node, node: Node, t: int) -> bool:
         """Whether `candidate` computes at step t - 1 what `node` computes at t."""
@@ -164,7 +170,7 @@ class Places:
         if node not in self.elementwise:
             return None
         now = {n for n in node.all_input_nodes if self.step.get(n) == 1}
-        has_state = any(self.step.get(n) == 0 for n in node.all_input_nodes)
+        has_state = any(self.step.get(n) == 0 or n in self._is_folded for n in node.all_input_nodes)
         return self.before.get(now.pop()) if len(now) == 1 and has_state else None
 
 

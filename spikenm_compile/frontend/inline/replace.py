@@ -6,7 +6,6 @@ import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from torch import nn
 from torch.fx import GraphModule, Node
 
 from spikenm_compile.errors import CaptureError
@@ -88,7 +87,7 @@ def replace(places: Places, calls: Calls) -> None:
     for t, current in enumerate(inputs):
         assert current is not None
         behind = previous if previous is not None and order[previous] > order[current] else current
-        call = _call(graph_module, behind, name, current)
+        call = _call(graph_module, behind, name, current, len(returns))
         order[call] = order[behind]
         previous = call
         for node in calls.outside:
@@ -98,7 +97,9 @@ def replace(places: Places, calls: Calls) -> None:
                 value.meta[VALUE] = at_t.meta[VALUE]
                 for user in [u for u in at_t.users if u not in inside]:
                     user.replace_input_with(at_t, value)
-    remove_unused(graph_module)
+    for node in reversed(list(graph_module.graph.nodes)):  # dead code of other neurons tells what their states are
+        if node in inside and not node.users:
+            graph_module.graph.erase_node(node)
 
 
 def remove_unused(graph_module: GraphModule) -> None:
@@ -112,10 +113,11 @@ def remove_unused(graph_module: GraphModule) -> None:
     graph_module.recompile()
 
 
-def _call(graph_module: GraphModule, behind: Node, name: str, current: Node) -> Node:
+def _call(graph_module: GraphModule, behind: Node, name: str, current: Node, num_returned: int) -> Node:
     with graph_module.graph.inserting_after(behind):
         call = graph_module.graph.call_module(name, (current,))
-    call.meta[VALUE] = current.meta[VALUE]
+    value = current.meta[VALUE]
+    call.meta[VALUE] = value if num_returned == 1 else (value,) * num_returned
     return call
 
 
@@ -128,7 +130,6 @@ def _returned(call: Node, returns: tuple[str, ...], name: str) -> Node:
             return user
     with call.graph.inserting_after(call):
         part = call.graph.call_function(operator.getitem, (call, index))
-    call.meta[VALUE] = (part,)  # a tuple: its parts are no time steps
     return part
 
 
@@ -166,7 +167,4 @@ def _has_effect(graph_module: GraphModule, node: Node, varies: Mapping[Node, boo
         return True
     if node.op == "get_attr" or is_elementwise(graph_module, node) or not varies[node]:
         return False
-    module: nn.Module | None = graph_module.get_submodule(str(node.target)) if node.op == "call_module" else None
-    if module is not None:
-        return not isinstance(module, InlineNeuron)
     return selected_step(node) is None and operation(node) not in ("stack", "getitem", "unsqueeze", "flatten")
