@@ -73,8 +73,11 @@ def _adapter_of(module: nn.Module) -> Adapter:
     for adapter in ADAPTERS:
         if isinstance(module, adapter.neuron_types()):
             return adapter
-    known = ", ".join(adapter.name for adapter in ADAPTERS)
-    raise CaptureError(f"{type(module).__name__} is not a neuron of a known library ({known}); use a neuron of these")
+    known = ", ".join(adapter.name for adapter in ADAPTERS if adapter not in (REGISTERED, INLINE))
+    raise CaptureError(
+        f"{type(module).__name__} is not a neuron of a known library ({known}); use a neuron of these, or "
+        "make yours known with spikenm_compile.register_neuron"
+    )
 
 
 @contextmanager

@@ -16,6 +16,8 @@ from torch import Tensor
 from torch.fx import Proxy
 
 VALUE = "val"
+LINE = "line"
+"""Key of `node.meta`: where in the user's code the node was made, for messages."""
 _ANSWERED = (
     *("dtype", "device", "layout", "ndim", "is_cuda", "is_sparse", "is_quantized", "itemsize", "requires_grad"),
     *("dim", "ndimension", "numel", "stride", "get_device", "is_contiguous", "is_floating_point", "element_size"),

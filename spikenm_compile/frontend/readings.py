@@ -41,7 +41,7 @@ class Reading:
 
 
 def readings(captured: GraphModule, example: Tensor) -> Iterator[Reading]:
-    """What the example may be, likeliest first: what the neurons take, [T, B, ...], [B, ...] without time, [B, T, ...]."""
+    """What the example may be, likeliest first: as the neurons take it, [T, B, ...], without time, [B, T, ...]."""
     nodes = captured.graph.find_nodes(op="call_module", sort=False)
     modules = [captured.get_submodule(str(node.target)) for node in nodes]
     layouts = dict.fromkeys(layout(m) for m in modules if is_neuron(m) and is_multi_step(m))

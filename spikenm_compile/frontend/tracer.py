@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import operator
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +24,7 @@ from torch.utils import _pytree as pytree
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.adapters import is_neuron, recorded_by_libraries, returned
 from spikenm_compile.frontend.layers import STANDARD_LAYERS
-from spikenm_compile.frontend.proxy import VALUE, ShapeProxy, is_real, is_unknown, value_of
+from spikenm_compile.frontend.proxy import LINE, VALUE, ShapeProxy, is_real, is_unknown, value_of
 from spikenm_compile.frontend.recording import (
     AutogradFunction,
     StateCall,
@@ -32,6 +34,8 @@ from spikenm_compile.frontend.recording import (
 )
 from spikenm_compile.frontend.snapshot import TrainingFlag, restored
 
+FOREIGN = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+"""Folders of code that is not the user's."""
 _UNKNOWN_VALUE = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
 _FACTORIES = (torch.zeros, torch.ones, torch.empty, torch.full, torch.rand, torch.randn)
 """Functions that take sizes: C code does not see the proxy in a size and would make a constant."""
@@ -132,6 +136,7 @@ class ShapeTracer(Tracer):
         if target is torch.nn.functional.dropout and isinstance(kwargs.get("training"), TrainingFlag):
             return self._record_dropout(args, kwargs)
         proxy = super().create_proxy(kind, target, args, kwargs, name, type_expr, proxy_factory_fn)
+        proxy.node.meta[LINE] = _users_line()
         with self._evaluation():
             value = self._evaluate(kind, target, args, kwargs)
         if value is None:
@@ -218,6 +223,16 @@ class ShapeTracer(Tracer):
         # a new dictionary: forward may be going through the modules right now, to reset them all
         self.root.__dict__["_modules"] = {**self.root._modules, unique: module}
         return self.create_proxy("call_module", unique, args, {})
+
+
+def _users_line() -> str:
+    """Where in the user's code the tracer was called, `net.py:31`; empty where it was not."""
+    frame = sys._getframe(1)
+    while frame.f_code.co_filename.startswith(FOREIGN):
+        if frame.f_back is None:
+            return ""
+        frame = frame.f_back
+    return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
 
 
 def _is_removable(node: Node) -> bool:

@@ -169,7 +169,7 @@ def test_what_cannot_be_registered_is_said() -> None:
     with pytest.raises(InputError, match=r"a subclass of torch.nn.Module is registered; give the class"):
         spikenm_compile.register_neuron(Keeping(), lambda m: spec(0.5))  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"got a string as returns or states"):
-        spikenm_compile.register_neuron(nn.Module, lambda m: spec(0.5), states="v")  # type: ignore[arg-type]
+        spikenm_compile.register_neuron(nn.Module, lambda m: spec(0.5), states="v")
     assert not is_neuron(nn.Linear(1, 1))
 
 

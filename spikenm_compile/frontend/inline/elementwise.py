@@ -49,7 +49,7 @@ def _function(name: str) -> Callable[..., Term]:
     return lambda *arguments: Term(f"{name}({', '.join(a.text for a in arguments)})")
 
 
-def _clamp(a: Term, min: Term | None = None, max: Term | None = None) -> Term:  # noqa: A002  torch's names
+def _clamp(a: Term, min: Term | None = None, max: Term | None = None) -> Term:
     low = a if min is None else Term(f"max({a.text}, {min.text})")
     return low if max is None else Term(f"min({low.text}, {max.text})")
 
@@ -99,7 +99,7 @@ _TERMS: dict[str, Callable[..., Term]] = {
     "clamp": _clamp,
     "clip": _clamp,
     "clamp_min": _clamp,
-    "clamp_max": lambda a, max: _clamp(a, max=max),  # noqa: A006
+    "clamp_max": lambda a, max: _clamp(a, max=max),
     "relu": lambda a, **_: Term(f"max({a.text}, 0)"),
     "abs": _function("abs"),
     "round": _function("round"),
@@ -140,7 +140,7 @@ def operation(node: Node) -> str:
         return ""
     if node.op == "call_method":
         return str(node.target)
-    return {"div": "truediv", "lshift": ""}.get(name_of(node.target), name_of(node.target))
+    return name_of(node.target)
 
 
 def is_elementwise(graph_module: GraphModule, node: Node) -> bool:

@@ -1,7 +1,7 @@
 """The first values of a neuron's states, and the proof by trial that its equations are what the graph computes.
 
-Python has folded `0 * beta` away at the first step, so that the first values do not stand in the graph. They are found by
-trying the numbers that do, on random currents: step 0 of the graph and of the equations must give equal numbers.
+Python has folded `0 * beta` away at the first step, so that the first values do not stand in the graph. They are found
+by trying the numbers that do, on random currents: step 0 of the graph and of the equations must give equal numbers.
 """
 
 from __future__ import annotations
@@ -53,8 +53,9 @@ def with_first_values(places: Places, region: Region, neuron: Neuron, names: Map
             return dataclasses.replace(neuron, states=states)
     sink = region.updates[-1]
     raise CaptureError(
-        f"the first time step of the neuron at '{sink.name}'{line_of(sink)} ({neuron}) computes something else than the "
-        f"later ones, whatever number its states start at; steps that are copies of one another are supported; {WAY_OUT}"
+        f"the first time step of the neuron at '{sink.name}'{line_of(sink)} ({neuron}) computes something else than "
+        "the later ones, whatever number its states start at; steps that are copies of one another are supported; "
+        f"{WAY_OUT}"
     )
 
 
@@ -84,8 +85,8 @@ def _check_last_step(places: Places, region: Region, neuron: Neuron, names: Mapp
     if not _equal(given[region.inputs[0]], states, neuron, wanted):
         sink = region.updates[-1]
         raise CaptureError(
-            f"the equations read from the neuron at '{sink.name}'{line_of(sink)} ({neuron}) do not compute what it does, "
-            f"bit for bit; arithmetic in float32 on values of one shape is supported; {WAY_OUT}"
+            f"the equations read from the neuron at '{sink.name}'{line_of(sink)} ({neuron}) do not compute what it "
+            f"does, bit for bit; arithmetic in float32 on values of one shape is supported; {WAY_OUT}"
         )
 
 

@@ -1,11 +1,11 @@
 """One spelling for many: bring what a hand-written step can look like to plain operations on whole tensors.
 
-    y = x.detach(), x.clone(), x.data          y is x
-    s = torch.stack([v, z]); v2 = s[0]         v2 is v
-    y = x[t], where z = x[t] stands before     y is z
-    y = (hard - soft).detach() + soft          y is hard
-    v[spikes > 0] = r;  v.mul_(b)              v = where(spikes > 0, r, v);  v = v.mul(b), for whoever reads v later
-    torch.cat([a.unsqueeze(0), b.unsqueeze(0)])    torch.stack([a, b])
+y = x.detach(), x.clone(), x.data          y is x
+s = torch.stack([v, z]); v2 = s[0]         v2 is v
+y = x[t], where z = x[t] stands before     y is z
+y = (hard - soft).detach() + soft          y is hard
+v[spikes > 0] = r;  v.mul_(b)              v = where(spikes > 0, r, v);  v = v.mul(b), for whoever reads v later
+torch.cat([a.unsqueeze(0), b.unsqueeze(0)])    torch.stack([a, b])
 """
 
 from __future__ import annotations

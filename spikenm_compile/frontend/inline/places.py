@@ -1,8 +1,8 @@
 """Which time step each node of an unrolled loop belongs to, and which node of the step before has the same place there.
 
 A value belongs to the latest step whose input it depends on: x[t], what layers make of it, and what neurons make of
-that. So `beta * v` belongs to the step before, as long as nothing of this step was added. Where the input is the same at
-each step, the calls of a layer count the steps, or the number of times that the input has entered a sum.
+that. So `beta * v` belongs to the step before, as long as nothing of this step was added. Where the input is the same
+at each step, the calls of a layer count the steps, or the number of times that the input has entered a sum.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Places:
         found = selected_step(node)
         if found is not None and self.varies[found[0]] and found[0] not in self.elementwise:
             source, dim, index = found
-            self.step[node] = index % int(source.meta[VALUE].shape[dim])
+            self.step[node] = index % int(source.meta[VALUE].shape[dim]) if VALUE in source.meta else index
             return
         steps = [*more, *(self.step[n] for n in node.all_input_nodes if n in self.step)]
         if steps:
@@ -162,7 +162,7 @@ class Places:
             is_same = isinstance(earlier, Node) and not self.varies[leaf] and not self.varies[earlier]
             return earlier is leaf or (is_same and self._constant(leaf) == self._constant(earlier))
         if t == 1 and self.step[leaf] == 0:  # a state, that has its first value before step 0
-            return not isinstance(earlier, Node) or not self.varies[earlier]
+            return not isinstance(earlier, Node) or earlier not in self.step
         return self.before.get(leaf) is earlier
 
     def _folded(self, node: Node) -> Node | None:

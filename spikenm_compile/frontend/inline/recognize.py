@@ -8,12 +8,14 @@ Result:  %s = InlineNeuron[neuron_0](%conv)          %s_1 = InlineNeuron[neuron_
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch.fx import GraphModule, Node
 
 from spikenm_compile.errors import CaptureError, InputError
+from spikenm_compile.frontend.adapters import is_neuron
 from spikenm_compile.frontend.inline.elementwise import is_hard, is_sum
 from spikenm_compile.frontend.inline.first_step import with_first_values
 from spikenm_compile.frontend.inline.normalize import normalize
@@ -38,23 +40,26 @@ class Recognition:
 
 def recognize_neurons(captured: GraphModule) -> Recognition:
     """Find the neurons of a captured graph that are not modules. The captured graph stays as it is."""
+    has_neurons = any(is_neuron(m) for m in captured.modules())
     work = GraphModule(captured, copy.deepcopy(captured.graph), class_name=type(captured).__name__)
     normalize(work)
-    failures: dict[str, str] = {}
+    left_alone, failures = set[str](), list[str]()
     num_found = 0
-    while (sinks := _next_sinks(work, set(failures))) is not None:
+    while (sink := _next_sink(work, left_alone)) is not None:
         try:
-            _replace_one(work, sinks)
+            _replace_one(work, sink)
             num_found += 1
         except (CaptureError, InputError) as error:
-            failures[sinks.name] = str(error)
+            left_alone.add(sink.name)
+            if is_hard(work, sink) or not has_neurons:  # else it may well be a readout
+                failures.append(str(error))
     if num_found == 0:
-        return Recognition(captured, tuple(failures.values()))
+        return Recognition(captured, tuple(failures))
     remove_unused(work)
-    return Recognition(work, tuple(failures.values()))
+    return Recognition(work, tuple(failures))
 
 
-def _next_sinks(work: GraphModule, left_alone: set[str]) -> Node | None:
+def _next_sink(work: GraphModule, left_alone: set[str]) -> Node | None:
     """A node that a neuron ends with: one that fires, in the order of the graph; then one that carries a state."""
     places = Places(work)
     if places.num_steps < 2:
@@ -98,8 +103,8 @@ def _replace_one(work: GraphModule, sink: Node) -> None:
             f"the neuron at '{sink.name}'{line_of(sink)} takes {len(region.inputs)} inputs ({names}) at different "
             f"places; one input current is supported; add them up before they meet the state, or {WAY_OUT}"
         )
-    neuron, names = _neuron(places, region, outside)
-    replace(places, Calls(region, outside, with_first_values(places, region, neuron, names), names))
+    neuron, named = _neuron(places, region, outside)
+    replace(places, Calls(region, outside, with_first_values(places, region, neuron, named), named))
 
 
 def _neuron(places: Places, region: Region, outside: tuple[Node, ...]) -> tuple[Neuron, dict[Node, str]]:
@@ -108,14 +113,13 @@ def _neuron(places: Places, region: Region, outside: tuple[Node, ...]) -> tuple[
     for output in outside:
         translated = Translator(places.graph_module, region, outside, output).translate()
         names = dict(translated.names)
-        states = dict.fromkeys([n for node, n in names.items() if n != "s"], 0.0)
+        states = dict.fromkeys([n for n in names.values() if n != "s"], 0.0)
         neuron = Neuron(translated.equations, states, translated.constants, names[output], levels=None)
         levels = _levels(neuron)
         rank = 2 if levels is None else 1 - int(levels == SPIKES)
-        emitting = Neuron(neuron.equations, neuron.states, neuron.constants, neuron.output, levels)
-        found.append((rank, emitting, names))
-    _, neuron, names = min(found, key=lambda f: f[0])
-    return neuron, names
+        found.append((rank, dataclasses.replace(neuron, levels=levels), names))
+    _, best, best_names = min(found, key=lambda f: f[0])
+    return best, best_names
 
 
 def _levels(neuron: Neuron) -> Levels | None:

@@ -1,10 +1,10 @@
 """The nodes of one neuron at the last step: what it computes there, from which inputs and from which states.
 
-Given:   q = mul(v_1, 0.5)   h = add(q, conv)   s = gt(h, 1)   v = where(s, 0, h)      v_1: in the place of v, a step before
+Given:   q = mul(v_1, 0.5)   h = add(q, conv)   s = gt(h, 1)   v = where(s, 0, h)      v_1: v of the step before
 Region:  decays q; updates h, s, v; states v; inputs conv
 
-`decays` are what a loop computes from the states of the step before, before it adds its input: after the last step they are
-not computed any more, so that they are those of the step before the last.
+`decays` are what a loop computes from the states of the step before, before it adds its input: after the last step they
+are not computed any more, so that they are those of the step before the last.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from torch.fx import Node
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.inline.elementwise import has_known_type, is_cast, is_hard, is_sum, operation
 from spikenm_compile.frontend.inline.places import Places
+from spikenm_compile.frontend.proxy import LINE, VALUE
 
 WAY_OUT = "write the neuron as a module and call spikenm_compile.register_neuron for it"
 
@@ -73,7 +74,7 @@ class RegionFinder:
         self._add_scaling_of_input()
         for node in (*self._decays, *self._updates):
             if not has_known_type(node):
-                _refuse(node, f"computes in {node.meta['val'].dtype}", "float32 is supported; convert it with float()")
+                _refuse(node, f"computes in {node.meta[VALUE].dtype}", "float32 is supported; convert it with float()")
         return Region(
             tuple(sorted(self._decays)),
             tuple(sorted(self._updates)),
@@ -116,7 +117,8 @@ class RegionFinder:
     def _earlier(self, node: Node, argument: Node) -> None:
         """A value of the step before: a state, or what is computed from states only."""
         if self.places.step[argument] != self.last - 1:
-            _refuse(node, "uses a value of more than one step before", "states of the step before are supported")
+            found = "uses a value of more than one step before, or the steps differ there"
+            _refuse(node, found, "states of the step before, and steps that are copies of one another, are supported")
         after = self._after.get(argument)
         if after is not None and self.is_carried(after):
             self._states[argument] = after
@@ -181,5 +183,5 @@ def _refuse(node: Node, found: str, supported: str) -> NoReturn:
 
 def line_of(node: Node) -> str:
     """Where in the user's code a node was made, in parentheses."""
-    line = node.meta.get("line")
+    line = node.meta.get(LINE)
     return f" ({line})" if line else ""

@@ -58,8 +58,8 @@ class Uses:
         for node in region.decays:
             if any(self.users(n, inside) for n in self._places_of(node) if n in inside):
                 raise CaptureError(
-                    f"'{node.name}'{line_of(node)}, a state on its way to the next step, is used outside of its neuron; "
-                    f"states after a step are supported; {WAY_OUT}"
+                    f"'{node.name}'{line_of(node)}, a state on its way to the next step, is used outside of its "
+                    f"neuron; states after a step are supported; {WAY_OUT}"
                 )
         return tuple(u for u in region.updates if any(self.users(n, inside) for n in self._places_of(u) if n in inside))
 
@@ -129,8 +129,7 @@ def _returned(call: Node, returns: tuple[str, ...], name: str) -> Node:
         if user.target is operator.getitem and user.args == (call, index):
             return user
     with call.graph.inserting_after(call):
-        part = call.graph.call_function(operator.getitem, (call, index))
-    return part
+        return call.graph.call_function(operator.getitem, (call, index))
 
 
 def _name(graph_module: GraphModule, calls: Calls) -> str:

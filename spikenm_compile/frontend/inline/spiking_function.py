@@ -16,7 +16,9 @@ from spikenm_compile.errors import CaptureError
 
 Function = Callable[[Tensor], Tensor]
 _TINY = np.array([1e-45, 1e-40, 1e-38, 1e-30, 1e-20, 1e-12, 1e-7], np.float32)
-_GRID = np.concatenate([_TINY, np.linspace(1e-3, 8, 4000, dtype=np.float32), np.float32([20.0, 1e3, 1e6, 1e30])])
+_GRID = np.concatenate(
+    [_TINY, np.linspace(1e-3, 8, 4000, dtype=np.float32), np.array([20.0, 1e3, 1e6, 1e30], np.float32)]
+)
 PROBE = torch.from_numpy(np.unique(np.concatenate([-_GRID, np.zeros(1, np.float32), _GRID])))
 """Numbers in ascending order, around 0 above all."""
 
@@ -57,8 +59,8 @@ def comparison_of_two(name: str, function: Callable[[Tensor, Tensor], Tensor]) -
         if torch.equal(values, expected.to(torch.float32)):
             return symbol
     raise CaptureError(
-        f"the forward of {name} does not compare its two inputs; spiking functions that compare are supported; register "
-        "the whole neuron with spikenm_compile.register_neuron"
+        f"the forward of {name} does not compare its two inputs; spiking functions that compare are supported; "
+        "register the whole neuron with spikenm_compile.register_neuron"
     )
 
 

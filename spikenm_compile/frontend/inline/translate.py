@@ -1,7 +1,7 @@
 """A region as the equations of a canonical neuron.
 
-One equation for each value that is read more than once, that is a state or that leaves the neuron; the others stand where
-they are read. Constants are numbers in the text, parameters have names.
+One equation for each value that is read more than once, that is a state or that leaves the neuron; the others stand
+where they are read. Constants are numbers in the text, parameters have names.
 """
 
 from __future__ import annotations
@@ -80,15 +80,13 @@ class Translator:
             if name is None and (uses[node] == 1 and len(found.text) < LONGEST_TERM):
                 self.terms[node] = found
                 continue
-            if name in self.new_states.values() and self._is_read_later(name, order[i + 1 :]):
-                late.append((name, next(temporaries)))
-                name = late[-1][1]
+            if name is not None and name in self.new_states.values() and self._is_read_later(name, order[i + 1 :]):
+                state, name = name, next(temporaries)
+                late.append((state, name))
             name = name or next(temporaries)
             texts.append((name, found.text))
             self.terms[node] = Term(name)
-        return Translation(
-            tuple(f"{name} = {text}" for name, text in (*texts, *late)), self.constants, self.names
-        )
+        return Translation(tuple(f"{name} = {text}" for name, text in (*texts, *late)), self.constants, self.names)
 
     def _is_read_later(self, state: str, rest: list[Node]) -> bool:
         """Whether the value of a state before the step is needed after its next value is known."""
@@ -104,8 +102,8 @@ class Translator:
             return term(node, list(arguments), dict(named))
         except (TypeError, ValueError) as error:
             raise CaptureError(
-                f"operation '{operation(node)}'{line_of(node)} of a neuron is called in a way that equations do not have "
-                f"({error}); arithmetic, comparisons, where, clamp and rounding are supported; {WAY_OUT}"
+                f"operation '{operation(node)}'{line_of(node)} of a neuron is called in a way that equations do not "
+                f"have ({error}); arithmetic, comparisons, where, clamp and rounding are supported; {WAY_OUT}"
             ) from error
 
     def _argument(self, argument: Any) -> Any:
@@ -147,7 +145,8 @@ class Translator:
         def call(*tensors: Tensor) -> Tensor:
             given = dict(zip(varying, tensors, strict=True))
             with torch.no_grad():
-                return module(*(given[a] if isinstance(a, Node) and a in given else a for a in fixed))
+                spikes: Tensor = module(*(given[a] if isinstance(a, Node) and a in given else a for a in fixed))
+            return spikes
 
         if len(varying) == 2:
             symbol = comparison_of_two(name, call)
@@ -177,7 +176,7 @@ def _wrong_constant(node: Node, value: Tensor) -> str:
     return (
         f"constant '{node.name}'{line_of(node)} of a neuron has shape {list(value.shape)} and another value at each "
         "place; one number, or one per channel, is supported; give it the shape [C] behind a linear layer or "
-        "[C, 1, 1] behind a convolution"
+        f"[C, 1, 1] behind a convolution, or {WAY_OUT}"
     )
 
 

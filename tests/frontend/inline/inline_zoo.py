@@ -55,7 +55,7 @@ class MembraneList(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         mem: list[Any] = [0.0] * 3
-        out = 0
+        out: Any = 0
         for t in range(4 if self.is_static else x.shape[0]):
             z = x if self.is_static else x[t]
             for i, conv in enumerate(self.convs):
@@ -67,7 +67,8 @@ class MembraneList(nn.Module):
             z = fire(mem[2] - 0.1)
             mem[2] = mem[2] - z * 0.1
             out = out + z
-        return out / (4 if self.is_static else x.shape[0])
+        rates: Tensor = out / (4 if self.is_static else x.shape[0])
+        return rates
 
 
 class Stbp(nn.Module):
@@ -135,7 +136,8 @@ class BatchFirst(nn.Module):
         y = F.avg_pool2d(y.flatten(0, 1), 2)
         y = self.bn2(self.conv2(y))
         y = self.act2(y.view(batch, steps, *y.shape[1:]))
-        return self.fc(y.mean(1).flatten(1))
+        rates: Tensor = self.fc(y.mean(1).flatten(1))
+        return rates
 
 
 class TimeFlat(nn.Module):
@@ -179,7 +181,7 @@ class Flattened(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.layers(x.flatten(0, 1))
+        y: Tensor = self.layers(x.flatten(0, 1))
         return y.view(4, -1, 10).mean(0)
 
 
@@ -268,10 +270,7 @@ class FirstStepApart(nn.Module):
             mem1 = current if mem1 is None else mem1 * self.decay * (1 - (mem1 > 1.0).float()) + current
             z = (mem1 > 1.0).float()
             current = self.fc2(z)
-            if t == 0:
-                mem2 = current
-            else:
-                mem2 = 0.5 * mem2 + current
+            mem2 = current if t == 0 else 0.5 * mem2 + current
             total.append((mem2 > 0.2).float())
             mem2 = mem2 * (1 - total[-1])
         return torch.stack(total).mean(dim=0)
