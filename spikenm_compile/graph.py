@@ -216,6 +216,7 @@ ALLOWED_FUNCTIONS: dict[Callable[..., Any], str] = {
     operator.mul: "mul",
     operator.truediv: "div",
     torch.maximum: "maximum",
+    torch.cat: "cat",
 }
 """Functions that a step graph may call, and how they print."""
 
@@ -293,7 +294,8 @@ def _format_placeholder(node: Node) -> str:
         return f"%{node.name}"
     text = f"%{node.name}: {_format_shape(node)}"
     if role is Role.STATE:
-        return f"state {text} = {node.meta[INIT]:.9g}"
+        levels = f" ({node.meta[LEVELS]})" if LEVELS in node.meta else ""
+        return f"state {text} = {node.meta[INIT]:.9g}{levels}"
     return text + (" per step" if node.meta[PER_STEP] else "")
 
 

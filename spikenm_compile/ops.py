@@ -128,9 +128,10 @@ class NeuronStep(nn.Module):
         self.layer = ""
         """Name of the user's layer."""
 
-    def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        """Current and states, in the order of `neuron.states`, to (output, *next states)."""
-        output, after = step(x, states, self.neuron)
+    def forward(self, *inputs_and_states: Tensor) -> tuple[Tensor, ...]:
+        """Currents and states, in the order of `neuron.inputs` and `neuron.states`, to (output, *next states)."""
+        count = len(self.neuron.inputs)
+        output, after = step(inputs_and_states[:count], inputs_and_states[count:], self.neuron)
         return output, *after
 
     def extra_repr(self) -> str:
@@ -139,7 +140,7 @@ class NeuronStep(nn.Module):
 
 
 class IntConvNeuron(nn.Module):
-    """`IntConv2d` and `NeuronStep` as one operation, so that the current never reaches memory."""
+    """`IntConv2d` and a `NeuronStep` of one input as one operation, so that the current never reaches memory."""
 
     def __init__(self, conv: IntConv2d, neuron: NeuronStep) -> None:
         super().__init__()

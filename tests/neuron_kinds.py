@@ -89,6 +89,12 @@ def graded(_channels: int) -> Neuron:
     return Neuron(equations, {"v": 0.5}, {"beta": 0.9}, output="y", levels=None)
 
 
+def two_inputs(channels: int) -> Neuron:
+    equations = ("h = beta * v + x + rec", "s = h > th", "v = h - s * th")
+    threshold = over_channels(0.4, 0.9, channels)
+    return Neuron(equations, {"v": 0.0}, {"beta": 0.8, "th": threshold}, inputs=("x", "rec"))
+
+
 Kind = Callable[[int], Neuron]
 SPIKING: tuple[Kind, ...] = (synaptic, adaptive, delayed_reset_per_channel, refractory, previous_spike, five_states)
 COUNTING: tuple[Kind, ...] = (ternary, many_spikes, rounded)

@@ -46,14 +46,14 @@ class StepGraphBuilder:
         node.meta = {REGION: Region.STEP, SHAPE: shape, LAYER: name}
         return node
 
-    def neuron(self, name: str, source: Node, neuron: Neuron = LIF) -> Node:
-        """A layer of neurons; returns its output."""
+    def neuron(self, name: str, source: Node, neuron: Neuron = LIF, others: tuple[Node, ...] = ()) -> Node:
+        """A layer of neurons, `others` being the inputs behind the first; returns its output."""
         module = NeuronStep(neuron)
         module.layer = name
         self.root.add_module(name, module)
         shape = source.meta[SHAPE]
         states = [self.state(f"{name}_{state}", shape, first) for state, first in neuron.states.items()]
-        node = self.graph.call_module(name, (source, *states))
+        node = self.graph.call_module(name, (source, *others, *states))
         node.meta = {REGION: Region.STEP, SHAPE: shape, LAYER: name}
         output, *after = (self.function(operator.getitem, node, i) for i in range(1 + len(states)))
         self.states += zip(states, after, strict=True)
@@ -64,6 +64,13 @@ class StepGraphBuilder:
         node = self.graph.call_function(target, args)
         first = next(a for a in args if isinstance(a, Node))
         node.meta = {REGION: region, SHAPE: first.meta[SHAPE]}
+        return node
+
+    def concatenation(self, *sources: Node) -> Node:
+        """Values one behind the other in their last dimension."""
+        shape = sources[0].meta[SHAPE]
+        node = self.graph.call_function(torch.cat, (sources, len(shape)))
+        node.meta = {REGION: Region.STEP, SHAPE: (*shape[:-1], sum(s.meta[SHAPE][-1] for s in sources))}
         return node
 
     def mean(self, source: Node) -> Node:

@@ -158,6 +158,15 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"equations": ("v = x",), "states": V}, "no equation of 's'"),
     ({"equations": ("v = x", S), "states": V, "constants": {"v": 1.0}}, "'v' with two meanings"),
     ({"equations": ("v = x", S), "states": V, "constants": {"x": 1.0}}, "'x' with two meanings"),
+    ({"equations": ("v = x", S), "states": V, "inputs": ("x", "x")}, "'x' with two meanings"),
+    ({"equations": ("v = x", S), "states": V, "inputs": ("x", "v")}, "'v' with two meanings"),
+    ({"equations": ("v = v", S), "states": V, "inputs": ()}, r"the inputs \(\); one name or several are supported"),
+    ({"equations": ("v = v", S), "states": V, "inputs": ("a b",)}, r"the inputs \('a b',\); one name or several"),
+    (
+        {"equations": ("v = v + x", S), "states": V, "inputs": ("a", "b")},
+        "unknown 'x'; known there are a, b, v",
+    ),
+    ({"equations": ("v = 1", S), "states": V, "inputs": ("a", "b")}, "the output depend on a or b or on a state"),
     ({"equations": ("v = x", S), "states": {**V, "max": 0.0}}, "'max' with two meanings"),
     ({"equations": ("v = 1", "s = x > 1"), "states": V}, "'v', which never changes; states and the output depend on x"),
     ({"equations": ("v = x", "s = 2 > 1"), "states": V}, "'s', which never changes"),
@@ -253,6 +262,26 @@ def test_constants_per_channel_run_along_dimension_1() -> None:
             step(torch.zeros(wrong), [torch.zeros(wrong)], neuron)
 
 
+def test_several_inputs_are_added_in_the_order_of_the_text() -> None:
+    neuron = neuron_kinds.two_inputs(3)
+    x, rec, v = torch.randn(3, 64, 3)
+    _, (after,) = step((x, rec), [v], neuron)
+    beta, th = torch.tensor(0.8), torch.tensor(neuron_kinds.over_channels(0.4, 0.9, 3))
+    h, other = (beta * v + x) + rec, beta * v + (x + rec)
+    assert torch.equal(after, h - (h > th).float() * th)
+    assert not torch.equal(after, other - (other > th).float() * th)
+
+
+@pytest.mark.parametrize("shapes", [[(2, 3)], [(2, 3), (2, 1)], [(2, 3), (2, 3), (2, 3)]], ids=str)
+def test_inputs_that_do_not_fit_are_refused(shapes: list[tuple[int, ...]]) -> None:
+    neuron, inputs = neuron_kinds.two_inputs(3), [torch.zeros(shape) for shape in shapes]
+    wanted = "it takes one for each of x, rec, all of one shape; give 2"
+    with pytest.raises(InputError, match=wanted):
+        step(inputs, [torch.zeros(2, 3)], neuron)
+    with pytest.raises(InputError, match=wanted):
+        SpikingNeuron(neuron)(*(x[None] for x in inputs))
+
+
 def test_a_single_value_per_channel_is_a_number() -> None:
     assert Neuron(("v = b * x", S), V, {"b": (0.5,)}) == Neuron(("v = b * x", S), V, {"b": 0.5})
 
@@ -282,6 +311,7 @@ def test_text() -> None:
         "h = 0.9 * v + x; s = max(min(trunc(h / 0.31), 5), 0); v = h - s * 0.31; emits s (0..5)"
     )
     assert str(neuron_kinds.membrane(1)) == "v = v + (x - v) / 2.7; emits v (real)"
+    assert str(Neuron(("v = x + y", S), V, inputs=["x", "y"])) == "v = x + y; s = v > 1; inputs x, y"  # type: ignore[arg-type]
     assert str(Neuron(("v = b * x", S), V, {"b": (0.5, 0.25)})) == "v = b * x; s = v > 1; b 0.25..0.5 per channel"
 
 
@@ -292,16 +322,20 @@ def test_exactness() -> None:
     assert neuron.inexact == ("exp", "sigmoid")
 
 
-@pytest.mark.parametrize("kind", [*neuron_kinds.SPIKING, *neuron_kinds.COUNTING, *neuron_kinds.REAL])
+@pytest.mark.parametrize(
+    "kind", [*neuron_kinds.SPIKING, *neuron_kinds.COUNTING, *neuron_kinds.REAL, neuron_kinds.two_inputs]
+)
 @pytest.mark.parametrize("detach_reset", [False, True])
 def test_layers_that_train_compute_what_inference_does(kind: neuron_kinds.Kind, detach_reset: bool) -> None:
-    neuron, x = kind(6), torch.randn(8, 4, 6, requires_grad=True)
+    neuron = kind(6)
+    x, *others = torch.randn(len(neuron.inputs), 8, 4, 6, requires_grad=True).unbind()
+    x.retain_grad()
     layer = SpikingNeuron(neuron, detach_reset=detach_reset)
-    actual = layer(x)
+    actual = layer(x, *others)
     states = tuple(torch.full((4, 6), first) for first in neuron.states.values())
     for t in range(8):
         with torch.no_grad():
-            expected, states = step(x[t], states, neuron)
+            expected, states = step([current[t] for current in (x, *others)], states, neuron)
         assert torch.equal(actual[t], expected)
     assert layer.states is not None
     assert all(torch.equal(a, b) for a, b in zip(layer.states, states, strict=True))

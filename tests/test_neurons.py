@@ -206,8 +206,8 @@ def test_spikingjelly_surrogate_without_spikes() -> None:
 
 def test_overridden_step_has_no_canonical_form() -> None:
     class Odd(IF):
-        def forward(self, x: Tensor) -> Tensor:
-            return -super().forward(x)
+        def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+            return -super().forward(x, *others)
 
     with pytest.raises(CaptureError, match="Odd overrides the step of SpikingNeuron"):
         canonical(Odd())

@@ -12,6 +12,7 @@ from torch import nn
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.recording import Record
 from spikenm_compile.frontend.values import Layout
+from spikenm_compile.frontend.wiring import Wiring
 from spikenm_compile.neurons import Neuron
 
 ModuleTypes = tuple[type[nn.Module], ...]
@@ -34,6 +35,14 @@ def _no_states(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, An
             "keeps its state itself; call it with the input only"
         )
     return {}
+
+
+def _one(module: nn.Module) -> int:
+    return 1
+
+
+def _no_wiring(module: nn.Module) -> Wiring | None:
+    return None
 
 
 def _time_first(module: nn.Module) -> Layout:
@@ -72,3 +81,8 @@ class Adapter:
     """Raises CaptureError where the canonical neuron would mean something else for an input [B, ...] of that shape."""
     layout: Callable[[nn.Module], Layout] = _time_first
     """Where a multi-step neuron has time."""
+    num_inputs: Callable[[nn.Module], int] = _one
+    """How many tensors a call gives to the neuron in front of its states."""
+    wiring: Callable[[nn.Module], Wiring | None] = _no_wiring
+    """How layers inside a neuron module, or its own output, make the input currents of its canonical neuron. None: the
+    currents are what the module is called with."""

@@ -20,6 +20,7 @@ from spikenm_compile.frontend.sinabs import SINABS
 from spikenm_compile.frontend.snntorch import SNNTORCH
 from spikenm_compile.frontend.spikingjelly import SPIKINGJELLY
 from spikenm_compile.frontend.values import Layout
+from spikenm_compile.frontend.wiring import Wiring
 from spikenm_compile.neurons import Neuron
 
 ADAPTERS: tuple[Adapter, ...] = (REGISTERED, HANDWRITTEN, INLINE, SPIKINGJELLY, SNNTORCH, NORSE, SINABS)
@@ -67,6 +68,20 @@ def check_input(module: nn.Module, shape: tuple[int, ...]) -> None:
 def layout(module: nn.Module) -> Layout:
     """Where a multi-step neuron has time."""
     return _adapter_of(module).layout(module)
+
+
+def num_inputs(module: nn.Module) -> int:
+    """How many tensors a call gives to a neuron in front of its states."""
+    return _adapter_of(module).num_inputs(module)
+
+
+def wiring(module: nn.Module) -> Wiring | None:
+    """How layers inside a neuron module, or its own output, make its currents; None: a call gives the currents.
+
+    Raises:
+        CaptureError: the module feeds its output back in a way that cannot be told.
+    """
+    return _adapter_of(module).wiring(module)
 
 
 def _adapter_of(module: nn.Module) -> Adapter:

@@ -37,4 +37,11 @@ def _reset(module: nn.Module) -> None:
     module.reset()
 
 
-HANDWRITTEN = Adapter("spikenm_compile", _types, _types, _canonical, _is_multi_step, _layer, _reset)
+def _num_inputs(module: nn.Module) -> int:
+    assert isinstance(module, SpikingNeuron)
+    return len(module.neuron.inputs)
+
+
+HANDWRITTEN = Adapter(
+    "spikenm_compile", _types, _types, _canonical, _is_multi_step, _layer, _reset, num_inputs=_num_inputs
+)

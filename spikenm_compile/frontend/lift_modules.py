@@ -10,23 +10,11 @@ from torch import nn
 
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend import reshape
-from spikenm_compile.frontend.adapters import is_multi_step, is_neuron, plain_layer, stateful_types
+from spikenm_compile.frontend.adapters import is_multi_step, is_neuron, num_inputs
 from spikenm_compile.frontend.lift_neurons import NeuronLifter
-from spikenm_compile.frontend.recording import AutogradFunction
+from spikenm_compile.frontend.step_layers import step_layer
 from spikenm_compile.frontend.time_algebra import Time
 from spikenm_compile.frontend.values import Sequence, Value, describe
-
-_ABSENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
-_SUPPORTED: tuple[type[nn.Module], ...] = (
-    nn.Conv2d,
-    nn.Linear,
-    nn.BatchNorm1d,
-    nn.BatchNorm2d,
-    nn.MaxPool2d,
-    nn.AvgPool2d,
-    nn.AdaptiveAvgPool2d,
-    nn.Flatten,
-)
 
 
 class ModuleLifter:
@@ -43,28 +31,25 @@ class ModuleLifter:
 
     def call(self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """What `module`, the user's `name`, gives for a value in time."""
-        (first, *others), named = (args, kwargs) if args else (list(kwargs.values())[:1], dict([*kwargs.items()][1:]))
+        given, named = (args, kwargs) if args else (list(kwargs.values())[:1], dict([*kwargs.items()][1:]))
         is_spiking = is_neuron(module)
-        if not isinstance(first, Value) or ((others or named) and not is_spiking):
+        count = num_inputs(module) if is_spiking else 1
+        inputs, others = [v for v in given[:count] if isinstance(v, Value)], given[count:]
+        if len(inputs) != count or ((others or named) and not is_spiking):
             raise CaptureError(
                 f"'{name}' ({type(module).__name__}) is called with {len(args) + len(kwargs)} arguments, or with a "
-                "constant; layers of a step take one traced tensor, neurons also their own states; keep state inside "
-                "neurons only"
+                "constant; layers of a step take one traced tensor, neurons one for each input and their own states; "
+                "keep state inside neurons only"
             )
-        value = self.time.settled(first)
+        values = tuple(self.time.settled(value) for value in inputs)
         if is_spiking:
-            return self.neurons.call(name, module, value, tuple(others), named)
-        return self._layer(name, module, value)
+            return self.neurons.call(name, module, values, tuple(others), named)
+        return self._layer(name, module, values[0])
 
     def _layer(self, name: str, module: nn.Module, value: Value) -> Value:
-        try:
-            plain = plain_layer(module)
-        except CaptureError as error:
-            raise CaptureError(f"layer '{name}': {error}") from error
-        if isinstance(plain, _ABSENT):
+        plain = step_layer(name, module)
+        if plain is None:
             return value
-        if plain is None or not isinstance(plain, _SUPPORTED) or getattr(plain, "return_indices", False):
-            raise CaptureError(_unsupported(name, module))
         if isinstance(plain, nn.Flatten) and plain.start_dim == 0:
             return reshape.rule("flatten")(self.time, value, 0, plain.end_dim)
         _check_layout(name, plain, value, multi_step=is_multi_step(module))
@@ -89,20 +74,3 @@ def _check_layout(name: str, plain: nn.Module, value: Value, *, multi_step: bool
             f"layer '{name}' ({type(plain).__name__}) gets {describe(value)}; it takes {wanted}; set its step_mode, or "
             "flatten time into the batch with x.flatten(0, 1)"
         )
-
-
-def _unsupported(name: str, module: nn.Module) -> str:
-    kind = type(module).__name__
-    if isinstance(module, AutogradFunction):
-        return (
-            f"the autograd function {module.function.__name__} is a spiking function written by hand; a step graph "
-            "takes whole neurons; use the neurons of spikenm_compile.neurons, or make a neuron of yours known with "
-            "spikenm_compile.register_neuron"
-        )
-    if isinstance(module, stateful_types()):
-        return (
-            f"layer '{name}' ({kind}) keeps a state that a step graph does not know; only neurons keep state there; "
-            "replace it by neurons"
-        )
-    supported = ", ".join(cls.__name__ for cls in _SUPPORTED)
-    return f"layer '{name}' is a {kind}; a step graph takes {supported} and neurons; replace it by one of these"

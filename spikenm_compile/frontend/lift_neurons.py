@@ -21,7 +21,9 @@ from spikenm_compile.frontend.adapters import (
     is_neuron,
     layout,
     returned,
+    wiring,
 )
+from spikenm_compile.frontend.lift_wiring import connect
 from spikenm_compile.frontend.readings import flat_batch
 from spikenm_compile.frontend.recording import StateCall, call_detach, call_initial
 from spikenm_compile.frontend.snapshot import restored
@@ -53,16 +55,25 @@ class Spiking:
 
     Args:
         neuron: its canonical neuron.
-        current: node of its input.
+        inputs: nodes of what a call gives to it.
         output: node of its output.
         states: state name -> node of the state after the step.
+        first: state name -> its first value.
     """
 
-    def __init__(self, neuron: Neuron, current: Node, output: Node, states: Mapping[str, Node]) -> None:
+    def __init__(
+        self,
+        neuron: Neuron,
+        inputs: tuple[Node, ...],
+        output: Node,
+        states: Mapping[str, Node],
+        first: Mapping[str, float],
+    ) -> None:
         self.neuron = neuron
-        self.current = current
+        self.inputs = inputs
         self.output = output
         self.states = states
+        self.first = first
         self.num_calls = 0
 
     def nodes_of(self, state: str) -> tuple[Node, ...]:
@@ -90,10 +101,12 @@ class NeuronLifter:
         """Whether any neuron was met."""
         return bool(self._made)
 
-    def call(self, name: str, module: nn.Module, value: Value, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """What the neuron `module` returns for its input `value` and the arguments behind it."""
+    def call(
+        self, name: str, module: nn.Module, values: tuple[Value, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Any:
+        """What the neuron `module` returns for its inputs `values` and the arguments behind them."""
         is_first = name not in self._made
-        layer = self._made[name] if not is_first else self._spiking(name, module, value)
+        layer = self._made[name] if not is_first else self._spiking(name, module, values)
         t, layer.num_calls = layer.num_calls, layer.num_calls + 1
         try:
             given = given_states(module, args, kwargs)
@@ -101,8 +114,9 @@ class NeuronLifter:
             raise CaptureError(f"layer '{name}': {error}") from error
         _check_states(name, layer, given, t)
         if is_multi_step(module):
-            return self._sequence(name, module, layer, value)
-        self._check_step(name, layer, value, t)
+            return self._sequence(name, module, layer, values)
+        for value, node in zip(values, layer.inputs, strict=True):
+            self._check_step(name, node, value, t)
         return returned(module, Step(layer.output, t), lambda state: Step(layer.states[state], t))
 
     def main_output(self, value: Any) -> Any:
@@ -133,14 +147,15 @@ class NeuronLifter:
         with restored(module), torch.no_grad():
             return call()
 
-    def _sequence(self, name: str, module: nn.Module, layer: Spiking, value: Value) -> Any:
+    def _sequence(self, name: str, module: nn.Module, layer: Spiking, values: tuple[Value, ...]) -> Any:
         if layer.num_calls > 1:
             raise CaptureError(
                 f"neuron '{name}' is called twice on sequences; its state would run on from one place to the other; "
                 "give every place in the network a neuron of its own"
             )
-        last = self._check_sequence(name, layout(module), value) - 1
-        return returned(module, with_node(value, layer.output), lambda state: Step(layer.states[state], last))
+        lengths = [self._check_sequence(name, layout(module), value) for value in values]
+        last = lengths[0] - 1
+        return returned(module, with_node(values[0], layer.output), lambda state: Step(layer.states[state], last))
 
     def _check_sequence(self, name: str, wanted: Layout, value: Value) -> int:
         """Number of steps of a sequence that is laid out as a multi-step neuron takes it."""
@@ -160,38 +175,47 @@ class NeuronLifter:
         self.time.note_length(value.length)
         return value.length
 
-    def _check_step(self, name: str, layer: Spiking, value: Value, t: int) -> None:
+    def _check_step(self, name: str, node: Node, value: Value, t: int) -> None:
         if not isinstance(value, Static) and not (isinstance(value, Step) and value.t == t):
             raise CaptureError(
                 f"single-step neuron '{name}' gets {describe(value)} at its call {t}; it takes the value of step {t}; "
                 "call it once per time step, or give it the multi-step mode"
             )
-        if value.node is not layer.current:
+        if value.node is not node:
             raise CaptureError(
-                f"neuron '{name}' gets '{value.node.name}' at step {t} and '{layer.current.name}' at step 0; all "
+                f"neuron '{name}' gets '{value.node.name}' at step {t} and '{node.name}' at step 0; all "
                 "time steps must compute the same; give every place in the network a neuron of its own"
             )
 
-    def _spiking(self, name: str, module: nn.Module, value: Value) -> Spiking:
+    def _spiking(self, name: str, module: nn.Module, values: tuple[Value, ...]) -> Spiking:
+        builder, inputs = self.time.builder, tuple(value.node for value in values)
         try:
-            neuron = canonical(module)
-            check_input(module, self.time.builder.shape(value.node))
+            neuron, found = canonical(module), wiring(module)
+        except CaptureError as error:
+            raise CaptureError(f"layer '{name}': {error}") from error
+        connected = None if found is None else connect(builder, name, found, inputs[0])
+        currents = inputs if connected is None else connected.currents
+        try:
+            check_input(module, builder.shape(currents[0]))
         except CaptureError as error:
             raise CaptureError(f"layer '{name}': {error}") from error
         self._names[module] = name
-        output = self.time.builder.neuron(name, neuron, value.node)
+        output = builder.neuron(name, neuron, currents)
         states = {
-            state: self.time.builder.call(operator.getitem, (output.args[0], index))
+            state: builder.call(operator.getitem, (output.args[0], index))
             for index, state in enumerate(neuron.states, start=1)
         }
-        self._made[name] = Spiking(neuron, value.node, output, states)
+        first = dict(neuron.states)
+        if connected is not None:
+            states[connected.state], first[connected.state] = connected.close(output), 0.0
+        self._made[name] = Spiking(neuron, inputs, output, states, first)
         return self._made[name]
 
 
 def _check_states(name: str, layer: Spiking, given: Mapping[str, Any], t: int) -> None:
     """States passed by hand: their first value at the first step, then what the call before returned."""
     for state, value in given.items():
-        first = layer.neuron.states[state]
+        first = layer.first[state]
         if t == 0:
             fits = _is_constant(value, first)
         else:

@@ -7,13 +7,13 @@
 
 Rates are products with dt that norse rounds to float32 before it multiplies a state, so that they are constants here.
 Symbols: x input current, v membrane potential, i synaptic current, b adaptive threshold, a adaptation current, rho
-refractory steps left.
+refractory steps left; of a recurrent neuron rec, the current of the previous spikes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -40,6 +40,13 @@ class Form:
     state_type: str
     """Class of norse.torch whose fields are the states."""
     output: str = "s"
+    inputs: tuple[str, ...] = ("x",)
+
+
+def recurrent(form: Form, state_type: str) -> Form:
+    """The form with the current of the previous spikes, which norse adds behind that of the input."""
+    equations = tuple(f"{e} + rec" if e.endswith("+ x") else e for e in form.equations)
+    return replace(form, equations=equations, state_type=state_type, inputs=("x", "rec"))
 
 
 def _lif(p: Any, dt: float) -> Constants:
@@ -165,6 +172,12 @@ FORMS: Mapping[tuple[str, str], Form] = MappingProxyType(
         ("functional.lif_adex", "lif_adex_feed_forward_step"): LIF_ADEX,
         ("functional.lsnn", "lsnn_feed_forward_step"): LSNN,
         ("functional.adjoint.lsnn_adjoint", "lsnn_feed_forward_adjoint_step"): LSNN,
+        ("functional.lif", "lif_step"): recurrent(LIF, "LIFState"),
+        ("functional.lif_refrac", "lif_refrac_step"): recurrent(LIF_REFRAC, "LIFRefracState"),
+        ("functional.lif_ex", "lif_ex_step"): recurrent(LIF_EX, "LIFExState"),
+        ("functional.lif_adex", "lif_adex_step"): recurrent(LIF_ADEX, "LIFAdExState"),
+        ("functional.lsnn", "lsnn_step"): recurrent(LSNN, "LSNNState"),
+        ("functional.adjoint.lsnn_adjoint", "lsnn_adjoint_step"): recurrent(LSNN, "LSNNState"),
     }
 )
 """(module of norse.torch, step function) -> its equations."""

@@ -62,7 +62,7 @@ def register_neuron(
             class, a call of it inside of a model's forward is recorded as a reset.
         returns: what forward returns: names of the neuron's output and states, in order; one name: no tuple. By
             default the output alone. A state returned by a multi-step neuron is that of the last step.
-        states: names of the states that a call may give by hand behind its input, in order; None starts anew.
+        states: names of the states that a call may give by hand behind its inputs, in order; None starts anew.
 
     Returns:
         The class.
@@ -154,18 +154,22 @@ def _returned(module: nn.Module, output: Any, state: Callable[[str], Any]) -> An
 
 def _given_states(module: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
     registration, neuron = _of(module), _canonical(module)
-    behind_input = list(inspect.signature(registration.cls.forward).parameters)[2:]
-    state_of = dict(zip(behind_input, registration.states, strict=False))
-    arguments = {**dict(zip(behind_input, args, strict=False)), **kwargs}
+    behind_inputs = list(inspect.signature(registration.cls.forward).parameters)[1 + len(neuron.inputs) :]
+    state_of = dict(zip(behind_inputs, registration.states, strict=False))
+    arguments = {**dict(zip(behind_inputs, args, strict=False)), **kwargs}
     if not arguments.keys() <= state_of.keys():
         names = ", ".join(registration.states) or "no states"
         raise CaptureError(
-            f"a {type(module).__name__} is called with {len(arguments)} arguments behind its input, and is registered "
+            f"a {type(module).__name__} is called with {len(arguments)} arguments behind its inputs, and is registered "
             f"with {names} there; states are supported, in the order of forward; name them in "
             "register_neuron(states=...)"
         )
     given = {state_of[name]: value for name, value in arguments.items()}
     return {name: neuron.states[name] if value is None else value for name, value in given.items()}
+
+
+def _num_inputs(module: nn.Module) -> int:
+    return len(_canonical(module).inputs)
 
 
 @contextmanager
@@ -207,4 +211,5 @@ REGISTERED = Adapter(
     recording=_recorded_resets,
     returned=_returned,
     given_states=_given_states,
+    num_inputs=_num_inputs,
 )

@@ -1,4 +1,4 @@
-"""Adapter of sinabs 3.1: IAF, LIF, ALIF and ExpLeak, on [B, T, ...] or, as Squeeze layers, on [B·T, ...].
+"""Adapter of sinabs 3.1: IAF, LIF, ALIF, ExpLeak and recurrent ones, on [B, T, ...] or, as Squeeze layers, [B·T, ...].
 
 The equations are in `spikenm_compile.frontend.sinabs_forms`. MultiSpike, which puts no bound on the spikes of one step,
 is read as MaxSpike(63): the two differ only where a neuron would emit more in one step. The library is looked up in
@@ -20,14 +20,19 @@ from spikenm_compile.frontend.constants import check_channels, constant
 from spikenm_compile.frontend.sinabs_forms import MOST_SPIKES, Fire, Form, equations, output, states
 from spikenm_compile.frontend.sinabs_recording import recorded_resets
 from spikenm_compile.frontend.values import Layout
+from spikenm_compile.frontend.wiring import Source, Wire, Wiring, chain
 from spikenm_compile.neurons import SPIKES, Levels, Neuron
 
 _CLASSES = {
-    "iaf": ("IAF", "IAFSqueeze"),
-    "lif": ("LIF", "LIFSqueeze"),
-    "alif": ("ALIF", "ALIFSqueeze"),
+    "iaf": ("IAF", "IAFSqueeze", "IAFRecurrent"),
+    "lif": ("LIF", "LIFSqueeze", "LIFRecurrent"),
+    "alif": ("ALIF", "ALIFSqueeze", "ALIFRecurrent"),
     "exp_leak": ("ExpLeak", "ExpLeakSqueeze"),
 }
+
+
+_FEEDBACK = "rec"
+"""Current that comes back."""
 
 
 def _find(module: str, name: str) -> Any:
@@ -60,7 +65,22 @@ def _canonical(module: nn.Module) -> Neuron:
         constants=constants,
         output=output(form),
         levels=_levels(node, form),
+        inputs=("x", _FEEDBACK) if form.is_recurrent else ("x",),
     )
+
+
+def _wiring(module: nn.Module) -> Wiring | None:
+    """What `rec_connect` makes of the spikes of a step is a current of the next; that of the first step is 0."""
+    if not _is_recurrent(module):
+        return None
+    node: Any = module
+    feedback = Wire(_FEEDBACK, Source.OUTPUT, chain("rec_connect", node.rec_connect))
+    unmaskable = "sinabs takes every buffer inside a recurrent neuron for a state, those of a mask too"
+    return Wiring((Wire("x", Source.INPUT), feedback), _FEEDBACK, unmaskable=unmaskable)
+
+
+def _is_recurrent(module: nn.Module) -> bool:
+    return hasattr(module, "rec_connect")
 
 
 def _levels(node: Any, form: Form) -> Levels | None:
@@ -71,12 +91,8 @@ def _levels(node: Any, form: Form) -> Levels | None:
 
 def _no_form(module: nn.Module) -> str:
     names = ", ".join(name for family in _CLASSES.values() for name in family)
-    why = (
-        "feeds its spikes back through layers of its own, which a step graph does not have"
-        if hasattr(module, "rec_connect")
-        else "has no canonical neuron"
-    )
-    return f"sinabs's {type(module).__name__} {why}; {names} have one, no subclasses of them; use one of these"
+    kind = type(module).__name__
+    return f"sinabs's {kind} has no canonical neuron; {names} have one, no subclasses of them; use one of these"
 
 
 def _form(node: Any, kind: str, *, is_adaptive: bool, leaks: bool) -> Form:
@@ -98,6 +114,7 @@ def _form(node: Any, kind: str, *, is_adaptive: bool, leaks: bool) -> Form:
         subtracts_threshold=subtracts and node.reset_fn.subtract_value is None,
         has_floor=node.min_v_mem is not None,
         is_adaptive=is_adaptive,
+        is_recurrent=_is_recurrent(node),
     )
 
 
@@ -212,4 +229,5 @@ SINABS = Adapter(
     recording=recorded_resets,
     check_input=_check_input,
     layout=_layout,
+    wiring=_wiring,
 )

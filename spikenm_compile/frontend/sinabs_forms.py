@@ -8,7 +8,8 @@
     v = h * (s == 0) + v_reset
     v = max(v - v_min, 0) + v_min        lower bound
 
-Symbols: x input current, v membrane potential, i synaptic current, b adaptation of an ALIF threshold
+A recurrent layer adds u = x + rec first, rec being what its `rec_connect` made of the previous spikes, and u then
+stands for x. Symbols: x input current, v membrane potential, i synaptic current, b adaptation of an ALIF threshold
 `theta = b0 + scale * b`.
 """
 
@@ -44,11 +45,18 @@ class Form:
     """What is subtracted is the threshold, else `v_subtract`."""
     has_floor: bool
     is_adaptive: bool
+    is_recurrent: bool = False
+
+    @property
+    def entering(self) -> str:
+        """The current that enters."""
+        return "u" if self.is_recurrent else "x"
 
 
 def equations(form: Form) -> tuple[str, ...]:
     """All equations of one step."""
-    return (*_current(form), _charge(form), *_fire(form), *_reset(form), *_adapt(form))
+    total = ["u = x + rec"] if form.is_recurrent else []
+    return (*total, *_current(form), _charge(form), *_fire(form), *_reset(form), *_adapt(form))
 
 
 def states(form: Form) -> tuple[str, ...]:
@@ -64,13 +72,13 @@ def output(form: Form) -> str:
 def _current(form: Form) -> list[str]:
     if not form.has_synapse:
         return []
-    filtered = "alpha_syn * (i + x)"
+    filtered = f"alpha_syn * (i + {form.entering})"
     # an ALIF keeps its current as scaled by norm_input, and scales it again in the next step
     return [f"i = gain * ({filtered})" if form.is_adaptive and form.norm_input else f"i = {filtered}"]
 
 
 def _charge(form: Form) -> str:
-    current = "i" if form.has_synapse else "x"
+    current = "i" if form.has_synapse else form.entering
     scaled_before = form.is_adaptive and form.has_synapse
     entering = f"gain * {current}" if form.norm_input and not scaled_before else current
     return f"h = alpha_mem * v + {entering}" if form.leaks else f"h = v + {entering}"

@@ -1,4 +1,4 @@
-"""Neurons of snnTorch 1.0: Leaky, Synaptic, Alpha, Lapicque, and RLeaky and RSynaptic that feed themselves one to one.
+"""Neurons of snnTorch 1.0: Leaky, Synaptic, Alpha, Lapicque, RLeaky and RSynaptic.
 
 The equations are in `spikenm_compile.frontend.snntorch_forms`. The library is looked up in `sys.modules` and never
 imported: whoever has an snnTorch model has imported it.
@@ -17,8 +17,17 @@ from torch import Tensor, nn
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.adapter import Adapter, ModuleTypes
 from spikenm_compile.frontend.constants import check_channels, constant
-from spikenm_compile.frontend.snntorch_forms import FORMS, GAIN, PREVIOUS_SPIKES, THRESHOLD, Form, equations
+from spikenm_compile.frontend.snntorch_forms import (
+    FEEDBACK,
+    FORMS,
+    GAIN,
+    PREVIOUS_SPIKES,
+    THRESHOLD,
+    Form,
+    equations,
+)
 from spikenm_compile.frontend.snntorch_recording import recorded_class_resets
+from spikenm_compile.frontend.wiring import Source, Wire, Wiring, chain
 from spikenm_compile.neurons import SPIKES, Neuron
 
 _SEQUENCE_TYPES = ("LeakyParallel",)
@@ -53,15 +62,32 @@ def _canonical(module: nn.Module) -> Neuron:
     _check_options(node, kind)
     graded = bool((node.graded_spikes_factor != 1).any())
     values = {THRESHOLD: node.threshold, GAIN: node.graded_spikes_factor, **form.constants(node)}
-    steps = equations(form, _mechanism(node, kind), reset_delay=_has_reset_delay(node), graded=graded)
+    loop = _wiring(module)
+    steps = equations(
+        form,
+        _mechanism(node, kind),
+        reset_delay=_has_reset_delay(node),
+        graded=graded,
+        one_to_one=PREVIOUS_SPIKES in form.states and loop is None,
+    )
     used = {name: constant(kind, name, value) for name, value in values.items() if _is_used(name, steps)}
     return Neuron(
         equations=steps,
-        states=dict.fromkeys(form.states, 0.0),
+        states={state: 0.0 for state in form.states if loop is None or state != PREVIOUS_SPIKES},
         constants=used,
         output="out" if graded else "s",
         levels=None if graded else SPIKES,
+        inputs=("x",) if loop is None else tuple(wire.current for wire in loop.wires),
     )
+
+
+def _wiring(module: nn.Module) -> Wiring | None:
+    """RLeaky and RSynaptic with all_to_all=True feed their spikes back through a layer, named `recurrent`."""
+    recurrent = getattr(module, "recurrent", None)
+    if recurrent is None or hasattr(recurrent, "V"):
+        return None
+    feedback = Wire(FEEDBACK, Source.PREVIOUS, chain("recurrent", recurrent))
+    return Wiring((Wire("x", Source.INPUT), feedback), state=PREVIOUS_SPIKES)
 
 
 def _any(module: nn.Module) -> Any:
@@ -108,12 +134,6 @@ def _check_options(node: Any, kind: str) -> None:
         raise CaptureError(
             f"the spike_grad of a {kind} gives other values than 0 up to the threshold and 1 above it; a canonical "
             "neuron emits such spikes; use a function of snntorch.surrogate"
-        )
-    recurrent = getattr(node, "recurrent", None)
-    if recurrent is not None and not hasattr(recurrent, "V"):
-        raise CaptureError(
-            f"a {kind} feeds its spikes back through a {type(recurrent).__name__} of its own (all_to_all=True); "
-            f"feedback one to one is supported; build it with all_to_all=False, or use {kind.removeprefix('R')}"
         )
     if kind == "RSynaptic" and not node.reset_delay:
         raise CaptureError(
@@ -184,4 +204,5 @@ SNNTORCH = Adapter(
     returned=_returned,
     given_states=_given_states,
     check_input=_check_input,
+    wiring=_wiring,
 )

@@ -5,8 +5,9 @@
     s = h > threshold        spikes
     d = s - r                with reset_delay=False: the reset that is still due, taken at once
 
-Symbols: x input current, mem membrane potential, syn, syn_exc, syn_inh synaptic currents, spk the previous spikes of a
-neuron that feeds itself. `subtract` takes the threshold off, `zero` the potential, `none` nothing.
+Symbols: x input current, mem membrane potential, syn, syn_exc, syn_inh synaptic currents; of a neuron that feeds itself
+spk the previous spikes and rec the current that they make, by a constant V or a layer. `subtract` takes the threshold
+off, `zero` the potential, `none` nothing.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ Resets = Mapping[str, tuple[str, ...]]
 THRESHOLD, GAIN = "threshold", "gain"
 PREVIOUS_SPIKES = "spk"
 """State that is the output of the step before."""
+FEEDBACK = "rec"
+"""Current that the previous spikes make."""
+ONE_TO_ONE = f"{FEEDBACK} = {PREVIOUS_SPIKES} * V"
 LATE_RESET = "r = mem > threshold"
 FIRE = "s = h > threshold"
 AT_ONCE = {"subtract": "mem = h - d * threshold", "zero": "mem = h - d * h", "none": "mem = h"}
@@ -84,11 +88,15 @@ def _circuit(node: Any) -> Constants:
 
 
 def _beta_feedback(node: Any) -> Constants:
-    return {**_beta(node), "V": node.recurrent.V}
+    return {**_beta(node), **_one_to_one(node)}
 
 
 def _alpha_beta_feedback(node: Any) -> Constants:
-    return {**_alpha_beta(node), "V": node.recurrent.V}
+    return {**_alpha_beta(node), **_one_to_one(node)}
+
+
+def _one_to_one(node: Any) -> Constants:
+    return {"V": node.recurrent.V} if hasattr(node.recurrent, "V") else {}
 
 
 FORMS: Mapping[str, Form] = MappingProxyType(
@@ -102,10 +110,10 @@ FORMS: Mapping[str, Form] = MappingProxyType(
             _double_exponential,
         ),
         "Lapicque": Form(("mem",), ("f = x * R * rate * time_step + keep * mem",), _ON_POTENTIAL, _circuit),
-        "RLeaky": Form(("spk", "mem"), ("f = beta * mem + x + spk * V",), _ON_POTENTIAL, _beta_feedback),
+        "RLeaky": Form(("spk", "mem"), ("f = beta * mem + x + rec",), _ON_POTENTIAL, _beta_feedback),
         "RSynaptic": Form(
             ("spk", "syn", "mem"),
-            ("syn = alpha * syn + x + spk * V", "f = beta * mem + syn"),
+            ("syn = alpha * syn + x + rec", "f = beta * mem + syn"),
             _ON_POTENTIAL,
             _alpha_beta_feedback,
         ),
@@ -114,7 +122,9 @@ FORMS: Mapping[str, Form] = MappingProxyType(
 """Class name -> its equations."""
 
 
-def equations(form: Form, reset_mechanism: str, *, reset_delay: bool, graded: bool) -> tuple[str, ...]:
+def equations(
+    form: Form, reset_mechanism: str, *, reset_delay: bool, graded: bool, one_to_one: bool = False
+) -> tuple[str, ...]:
     """All equations of one step.
 
     Args:
@@ -122,17 +132,19 @@ def equations(form: Form, reset_mechanism: str, *, reset_delay: bool, graded: bo
         reset_mechanism: `subtract`, `zero` or `none`.
         reset_delay: whether a spike resets the potential one step later only.
         graded: whether spikes are multiplied by `gain`; the output is then `out`, else `s`.
+        one_to_one: whether each neuron feeds itself by the constant V.
     """
     resets = reset_mechanism != "none"
     at_once = resets and not reset_delay
     due = "d = out / gain - r" if graded else "d = s - r"
     return (
         *([LATE_RESET] if resets else []),
+        *([ONE_TO_ONE] if one_to_one else []),
         *form.charge,
         *form.resets[reset_mechanism],
         FIRE,
         *(["out = s * gain"] if graded else []),
         *([due] if at_once else []),
         AT_ONCE[reset_mechanism] if at_once else "mem = h",
-        *(["spk = out" if graded else "spk = s"] if PREVIOUS_SPIKES in form.states else []),
+        *(["spk = out" if graded else "spk = s"] if one_to_one else []),
     )

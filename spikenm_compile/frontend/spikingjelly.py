@@ -1,7 +1,8 @@
 """SpikingJelly 2.0, `activation_based`: its neurons that have a step recurrence, and the layers of its `layer` module.
 
 IFNode, LIFNode and ParametricLIFNode are those of `functional.{if,lif,plif}_step`; `spikingjelly_forms` has the others.
-The library is looked up in `sys.modules` and never imported: whoever has a SpikingJelly model has imported it.
+Containers that feed a neuron's output back to it count as neurons: `spikingjelly_containers`. The library is looked up
+in `sys.modules` and never imported: whoever has a SpikingJelly model has imported it.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from torch import Tensor, nn
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.adapter import Adapter, ModuleTypes
 from spikenm_compile.frontend.layers import plain_view
+from spikenm_compile.frontend.spikingjelly_containers import CONTAINERS, LINEAR, inner_neuron, wiring_of, with_function
 from spikenm_compile.frontend.spikingjelly_forms import FORMS, REFUSED, check_input
 from spikenm_compile.frontend.spikingjelly_graded_forms import DECODERS
 from spikenm_compile.frontend.values import Step
+from spikenm_compile.frontend.wiring import Wiring
 from spikenm_compile.neurons import Neuron, integrate_and_fire, leaky, parametric_leaky
 
 _PACKAGE = "spikingjelly.activation_based"
@@ -43,14 +46,22 @@ def _stateful_types() -> ModuleTypes:
 
 def _neuron_types() -> ModuleTypes:
     bases = ("BaseNode", "SimpleBaseNode", "NonSpikingBaseNode")
-    found = (_class("neuron", name) for name in (*bases, *FORMS, *REFUSED))
+    found = [_class("neuron", name) for name in (*bases, *FORMS, *REFUSED)]
+    found += [_class("layer", name) for name in CONTAINERS]
     return tuple(cls for cls in found if cls is not None)
+
+
+def _is_container(module: nn.Module, *names: str) -> bool:
+    return any(type(module) is _class("layer", name) for name in names or CONTAINERS)
 
 
 def _canonical(module: nn.Module) -> Neuron:
     node: Any = module
     cls = type(module)
     name = cls.__name__
+    if _is_container(module):
+        neuron = _canonical(_inner(module))
+        return neuron if _is_container(module, LINEAR) else with_function(neuron, node)
     if name in FORMS and cls is _class("neuron", name):
         return FORMS[name](node)
     if cls not in (_class("neuron", own) for own in _OWN):
@@ -67,6 +78,30 @@ def _canonical(module: nn.Module) -> Neuron:
         return leaky(float(node.tau), decay_input=node.decay_input, **threshold_and_reset)
     decay = float(node.w.detach().sigmoid())
     return parametric_leaky(decay, decay_input=node.decay_input, **threshold_and_reset)
+
+
+def _inner(module: nn.Module) -> nn.Module:
+    """The neuron in a container.
+
+    Raises:
+        CaptureError: there is none, or one that takes all steps at once.
+    """
+    inner = inner_neuron(module)
+    if isinstance(inner, _neuron_types()) and not _is_container(inner) and not _is_multi_step(inner):
+        return inner
+    kind, found = type(module).__name__, type(inner).__name__
+    raise CaptureError(
+        f"a {kind} holds a {found}; a single-step neuron of SpikingJelly, in a {LINEAR} also as the last module of a "
+        "Sequential, is supported; put one there"
+    )
+
+
+def _wiring(module: nn.Module) -> Wiring | None:
+    return wiring_of(module) if _is_container(module) else None
+
+
+def _check_input(module: nn.Module, shape: tuple[int, ...]) -> None:
+    check_input(_inner(module) if _is_container(module) else module, shape)
 
 
 def _check_options(node: Any) -> None:
@@ -104,6 +139,8 @@ def _reset(module: nn.Module) -> None:
 def _returned(module: nn.Module, output: Any, state: Callable[[str], Any]) -> Any:
     """Non-spiking neurons return a list of all steps, or one value that they decode from it."""
     node: Any = module
+    if isinstance(output, Tensor) and _is_container(module, LINEAR):  # capture asks for the shape, given the input
+        return output.new_empty((*output.shape[:-1], node.sub_module_out_features))
     if type(module).__name__ not in ("NonSpikingIFNode", "NonSpikingLIFNode"):
         return output
     if isinstance(output, Tensor):
@@ -122,5 +159,6 @@ SPIKINGJELLY = Adapter(
     _layer,
     _reset,
     returned=_returned,
-    check_input=check_input,
+    check_input=_check_input,
+    wiring=_wiring,
 )

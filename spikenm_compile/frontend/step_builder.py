@@ -85,15 +85,32 @@ class StepBuilder:
         call.meta[LAYER] = name
         return self._finish(call, _key(name, (node,), {}), module, (node,), region)
 
-    def neuron(self, name: str, neuron: Neuron, current: Node) -> Node:
-        """Output of a layer of neurons fed with `current`; makes its states, `<layer>_<state>`."""
+    def state(self, name: str, shape: tuple[int, ...], first: float) -> Node:
+        """A state [B, ...] of that shape; `update` says what its next value is."""
+        node = self._placeholder(name, Role.STATE)
+        node.meta[INIT] = first
+        with self.mode:
+            self._define(node, torch.zeros(shape))
+        return node
+
+    def update(self, state: Node, value: Node) -> None:
+        """The node whose value a state has at the next step."""
+        if self.shape(state) != self.shape(value):
+            raise CaptureError(
+                f"'{value.name}' of shape {list(self.shape(value))} is the next value of '{state.name}' of shape "
+                f"{list(self.shape(state))}; a state keeps its shape; make both alike"
+            )
+        self._next[state] = value
+
+    def neuron(self, name: str, neuron: Neuron, inputs: tuple[Node, ...]) -> Node:
+        """Output of a layer of neurons fed with a node for each input; makes its states, `<layer>_<state>`."""
         step = NeuronStep(neuron)
         step.layer = name
-        shape = self.shape(current)
-        states = [self._state(f"{name}_{state}", shape, first) for state, first in neuron.states.items()]
-        call = self.graph_module.graph.call_module(add_module(self.graph_module, name, step), (current, *states))
+        shape = self.shape(inputs[0])
+        states = [self.state(f"{name}_{state}", shape, first) for state, first in neuron.states.items()]
+        call = self.graph_module.graph.call_module(add_module(self.graph_module, name, step), (*inputs, *states))
         call.meta[LAYER] = name
-        self._finish(call, object(), step, (current, *states), Region.STEP)
+        self._finish(call, object(), step, (*inputs, *states), Region.STEP)
         output = self.call(operator.getitem, (call, 0))
         self._next |= {state: self.call(operator.getitem, (call, i)) for i, state in enumerate(states, start=1)}
         return output
@@ -103,7 +120,7 @@ class StepBuilder:
         key = ("accumulate", reduce, node)
         if key not in self._known:
             function, init = _ACCUMULATE[reduce]
-            state = self._state(f"{reduce.value}_{node.name}", self.shape(node), init)
+            state = self.state(f"{reduce.value}_{node.name}", self.shape(node), init)
             self._known[key] = self._next[state] = self.call(function, (state, node))
         return self._known[key]
 
@@ -129,13 +146,6 @@ class StepBuilder:
         with graph.inserting_after(existing[-1]) if existing else graph.inserting_before():
             node = graph.placeholder(_identifier(name))
         node.meta[ROLE] = role
-        return node
-
-    def _state(self, name: str, shape: tuple[int, ...], init: float) -> Node:
-        node = self._placeholder(name, Role.STATE)
-        node.meta[INIT] = init
-        with self.mode:
-            self._define(node, torch.zeros(shape))
         return node
 
     def _finish(

@@ -1,7 +1,8 @@
 """Lowered graph to a native program: each node becomes kernel calls on planned buffers.
 
-Layers run one after the other, each over all steps of a call: the graph is feed-forward, so that this gives what
-running step by step gives, and lets a kernel keep its potentials in registers. State is updated in place.
+Layers run one after the other, each over all steps of a call: in a feed-forward graph this gives what running step by
+step gives, and lets a kernel keep its potentials in registers. State is updated in place. Where spikes go round to an
+earlier layer, a call is one step, and they are copied into the state at its end.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def plan(lowered: GraphModule, tile_width: int, max_steps: int) -> Program:
     Args:
         lowered: the lowered graph.
         tile_width: output channels that one pass over the events accumulates (a multiple of 8).
-        max_steps: most steps that one call advances.
+        max_steps: most steps that one call advances; 1 where spikes go round.
 
     Raises:
         PassError: a node that no native kernel computes.
@@ -33,6 +34,8 @@ def plan(lowered: GraphModule, tile_width: int, max_steps: int) -> Program:
         for node in lowered.graph.nodes:
             if node.op.startswith("call_") and node.meta[REGION] is region:
                 plan_node(planner, node)
+        if region is Region.STEP:
+            planner.copy_states()
     _write_output(planner)
     _list_spikes(planner)
     return planner.program

@@ -106,14 +106,14 @@ def _conv_neuron(planner: Planner, node: Node, module: IntConvNeuron) -> None:
         return
     current = planner.new(Floats(*size_of(node)))
     _layer(planner, node, module.conv, current, None)
-    _emit_neurons(planner, neurons, current)
+    _emit_neurons(planner, neurons, [current])
 
 
 def _layer(planner: Planner, node: Node, conv: IntConv2d, out: Value, neurons: PlacedNeurons | None) -> None:
     value = planner.values[source_of(node)]
     neuron, places = (neurons.neuron, neurons.places) if neurons else (None, ())
     if conv.kernel == EVENT_ROWS:
-        lists, *inputs = planner.event_list(value)
+        lists, *inputs = planner.event_list(planner.as_bits(value, max(conv.padding)))
         code = LayerCode(conv, lists, out.layout, neuron, planner.width_for(neuron))
     else:
         value = planner.as_bytes(value, max(conv.padding), signed=conv.levels.low < 0)
@@ -140,7 +140,7 @@ def _place_neurons(planner: Planner, node: Node, module: NeuronStep) -> PlacedNe
     check_exact(module)
     results = {user.args[1]: user for user in node.users}
     states = []
-    for index, state in enumerate(node.args[1:], start=1):
+    for index, state in enumerate(node.args[len(neuron.inputs) :], start=1):
         assert isinstance(state, Node)
         after = results.get(index)
         if len(state.users) != 1 or after is None or planner.next_state.get(after) is not state:
@@ -162,15 +162,16 @@ def _output_layout(planner: Planner, neuron: Neuron, output: Node) -> Output:
 
 
 def _neuron(planner: Planner, node: Node, module: NeuronStep) -> None:
-    current = planner.as_floats(planner.values[source_of(node)])
-    _emit_neurons(planner, _place_neurons(planner, node, module), current)
+    nodes = [a for a in node.args[: len(module.neuron.inputs)] if isinstance(a, Node)]
+    currents = [planner.as_floats(planner.values[current]) for current in nodes]
+    _emit_neurons(planner, _place_neurons(planner, node, module), currents)
 
 
-def _emit_neurons(planner: Planner, neurons: PlacedNeurons, current: Value) -> None:
+def _emit_neurons(planner: Planner, neurons: PlacedNeurons, currents: list[Value]) -> None:
     layout, width = neurons.out.layout, planner.width_for(neurons.neuron)
     assert isinstance(layout, Bits | Bytes | Floats)
-    functions = build_neuron(planner.name("neuron"), neurons.neuron, current.operand, layout, width)
-    planner.emit(functions, current.place, *neurons.places, neurons.out.place)
+    functions = build_neuron(planner.name("neuron"), neurons.neuron, [c.operand for c in currents], layout, width)
+    planner.emit(functions, *(c.place for c in currents), *neurons.places, neurons.out.place)
 
 
 def _max_pool(planner: Planner, node: Node, pool: nn.MaxPool2d) -> None:

@@ -11,7 +11,6 @@ from spikenm_compile.equations import Evaluator
 from spikenm_compile.graph import SHAPE
 from spikenm_compile.lowering.exact import check_exact
 from spikenm_compile.lowering.onnx_fragment import Fragment
-from spikenm_compile.neurons.canonical import INPUT
 
 
 class OnnxAlgebra:
@@ -86,15 +85,16 @@ class OnnxAlgebra:
         return self.op("Cast", condition, to=TensorProto.FLOAT)
 
 
-def neuron_step(fragment: Fragment, node: Node, module: ops.NeuronStep, x: str, *states: str) -> tuple[str, ...]:
-    """Names of (output, *next states).
+def neuron_step(fragment: Fragment, node: Node, module: ops.NeuronStep, *given: str) -> tuple[str, ...]:
+    """Names of (output, *next states) from those of the inputs and states.
 
     Raises:
         PassError: the neuron is not exact.
     """
     check_exact(module)
     neuron = module.neuron
-    values: dict[str, str | float] = {INPUT: x, **neuron.scalars, **dict(zip(neuron.states, states, strict=True))}
+    values: dict[str, str | float] = {**neuron.scalars}
+    values.update(zip((*neuron.inputs, *neuron.states), given, strict=True))
     for name, numbers in neuron.per_channel.items():
         over_space = [1] * (len(node.meta[SHAPE]) - 1)
         values[name] = fragment.constant(np.array(numbers, np.float32).reshape(-1, *over_space), name)

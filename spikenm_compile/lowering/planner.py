@@ -9,12 +9,13 @@ from torch.fx import GraphModule, Node
 from tvm import tirx
 
 from spikenm_compile.errors import PassError
-from spikenm_compile.graph import INIT, PER_STEP, SHAPE, Region, Role, module_of, next_states, placeholders, the_input
+from spikenm_compile.graph import INIT, PER_STEP, SHAPE, Region, Role, module_of, placeholders, the_input
 from spikenm_compile.lowering.kernels.event_list import EventList, build_event_list
 from spikenm_compile.lowering.kernels.joins import build_last
 from spikenm_compile.lowering.kernels.values import Operand, build_convert
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Layout, Planes
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
+from spikenm_compile.lowering.state_updates import going_round, in_place
 from spikenm_compile.neurons import Neuron
 from spikenm_compile.ops import IntConv2d, IntConvNeuron, pair
 
@@ -38,12 +39,13 @@ class Planner:
     def __init__(self, lowered: GraphModule, tile_width: int, max_steps: int) -> None:
         self.lowered = lowered
         self.tile_width = tile_width
-        self.program = Program(max_steps)
+        self._going_round = going_round(lowered)
+        self.program = Program(1 if self._going_round else max_steps)
         self.region = Region.BEFORE
         self.values: dict[Node, Value] = {}
         self.emitted: dict[Node, Value] = {}
         """What layers of neurons emit at each step, wherever a reader after the steps finds the last of it."""
-        self.next_state = {value: state for state, value in next_states(lowered).items()}
+        self.next_state = in_place(lowered)
         self._converted: dict[tuple[Place, Layout], Value] = {}
         self._lists: dict[tuple[Place, Layout], tuple[EventList, Place, Place]] = {}
         self._place_inputs()
@@ -104,6 +106,20 @@ class Planner:
         if isinstance(layout, Bytes) and layout.halo >= halo:
             return value
         return self.as_layout(value, Bytes(layout.height, layout.width, layout.channels, halo, signed))
+
+    def as_bits(self, value: Value, halo: int) -> Value:
+        """Spikes as bits, with at least that halo."""
+        layout = value.layout
+        if isinstance(layout, Bits):
+            return value
+        return self.as_layout(value, Bits(layout.height, layout.width, layout.channels, halo))
+
+    def copy_states(self) -> None:
+        """At the end of a step: what goes round becomes the state that the next step reads."""
+        for state, value in self._going_round.items():
+            source, target = self.values[value], self.values[state]
+            functions = build_convert(self.name("state"), source.operand, target.layout)
+            self.emit(functions, source.place, target.place)
 
     def event_list(self, spikes: Value) -> tuple[EventList, Place, Place]:
         """Events of a spike train, built once for all layers that read it: (layout, start, events)."""

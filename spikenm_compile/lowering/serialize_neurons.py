@@ -22,6 +22,7 @@ def encode_neuron(name: str, module: NeuronStep, tensors: dict[str, npt.NDArray[
     tensors |= {f"{name}.{constant}": array for constant, array in channel_arrays(neuron).items()}
     return {
         "kind": "NeuronStep",
+        "inputs": list(neuron.inputs),
         "equations": list(neuron.equations),
         "states": {state: encode_number(first) for state, first in neuron.states.items()},
         "constants": {constant: encode_number(value) for constant, value in neuron.scalars.items()},
@@ -38,9 +39,8 @@ def decode_neuron(name: str, record: Record, tensors: Arrays) -> NeuronStep:
     Raises:
         ArtifactError: a wrong field, a missing tensor, or equations that make no neuron.
     """
-    sizes, equations = record.record("per_channel"), record.get("equations", list)
-    if not all(isinstance(equation, str) for equation in equations):
-        raise record.wrong("equations", "texts")
+    sizes, equations = record.record("per_channel"), _texts(record, "equations")
+    inputs = _texts(record, "inputs") if record.has("inputs") else ("x",)  # graphs stored before name none
     constants: dict[str, ConstantValue] = dict(_numbers(record.record("constants")))
     for constant in sizes.fields:
         shape = (sizes.get(constant, int),)
@@ -48,7 +48,7 @@ def decode_neuron(name: str, record: Record, tensors: Arrays) -> NeuronStep:
     levels = decode_levels(record.record("levels")) if record.has("levels") else None
     states, output = _numbers(record.record("states")), record.get("output", str)
     try:
-        module = NeuronStep(Neuron(tuple(equations), states, constants, output, levels))
+        module = NeuronStep(Neuron(equations, states, constants, output, levels, inputs))
     except InputError as error:
         raise record.wrong("equations", f"those of a neuron ({error})") from error
     module.layer = record.get("layer", str)
@@ -58,6 +58,13 @@ def decode_neuron(name: str, record: Record, tensors: Arrays) -> NeuronStep:
 def channel_arrays(neuron: Neuron) -> dict[str, npt.NDArray[np.float32]]:
     """Constants per channel, float32 [C]."""
     return {constant: np.array(values, np.float32) for constant, values in neuron.per_channel.items()}
+
+
+def _texts(record: Record, key: str) -> tuple[str, ...]:
+    texts = record.get(key, list)
+    if not all(isinstance(text, str) for text in texts):
+        raise record.wrong(key, "texts")
+    return tuple(texts)
 
 
 def _numbers(record: Record) -> dict[str, float]:

@@ -5,9 +5,10 @@
     constants    tau: 2.0, v_threshold: 1.0
     output       "s", with levels: spikes
 
-x is the input current. The name of a state reads its value before the step until its equation, and after the step from
-then on. Equations and not coefficients: algebraically equal forms differ in float32 in 20-72 % of final potentials, so
-that the order of operations is part of what a neuron is.
+x is the input current; a neuron may have several and says itself in which order they add: "h = beta * v + x + rec". The
+name of a state reads its value before the step until its equation, and after the step from then on. Equations and not
+coefficients: algebraically equal forms differ in float32 in 20-72 % of final potentials, so that the order of
+operations is part of what a neuron is.
 """
 
 from __future__ import annotations
@@ -39,7 +40,6 @@ from spikenm_compile.neurons.frozen_mapping import FrozenMapping
 from spikenm_compile.neurons.torch_algebra import TorchAlgebra
 from spikenm_compile.neurons.value_range import ANY, Range, RangeAlgebra
 
-INPUT = "x"
 MAX_EQUATIONS = 64
 ConstantValue = float | tuple[float, ...]
 
@@ -62,12 +62,15 @@ class Neuron:
     """Name of the value that the neuron emits."""
     levels: Levels | None = SPIKES
     """What the output is: spikes, counts low..high, or None: real numbers."""
+    inputs: tuple[str, ...] = ("x",)
+    """Names of the input currents, which all have the shape of the output."""
 
     def __post_init__(self) -> None:
         constants = {name: _constant(name, self.constants[name]) for name in sorted(self.constants)}
         states = {name: _number(f"state '{name}'", value) for name, value in self.states.items()}
-        for name, value in (("equations", tuple(self.equations)), ("constants", FrozenMapping(constants))):
-            object.__setattr__(self, name, value)
+        for name, texts in (("equations", tuple(self.equations)), ("inputs", tuple(self.inputs))):
+            object.__setattr__(self, name, texts)
+        object.__setattr__(self, "constants", FrozenMapping(constants))
         object.__setattr__(self, "states", FrozenMapping(states))
         _check_names(self)
         _check_output(self)
@@ -107,33 +110,48 @@ class Neuron:
         text = "; ".join(_substitute(equation, self.scalars) for equation in self.equations)
         for name, values in self.per_channel.items():
             text += f"; {name} {min(values):.9g}..{max(values):.9g} per channel"
+        if len(self.inputs) > 1:
+            text += f"; inputs {', '.join(self.inputs)}"
         is_usual = self.output == "s" and self.levels == SPIKES
         return text if is_usual else f"{text}; emits {self.output} ({self.levels or 'real'})"
 
 
 def step(
-    x: Tensor, states: Sequence[Tensor] | Mapping[str, Tensor], neuron: Neuron
+    inputs: Tensor | Sequence[Tensor], states: Sequence[Tensor] | Mapping[str, Tensor], neuron: Neuron
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """One time step of inference; no gradient goes through spikes.
 
     Args:
-        x: input current [B, C, ...]; without constants per channel any shape.
-        states: of the shape of x, by name or in the order of `neuron.states`.
+        inputs: input current [B, C, ...], or one for each of `neuron.inputs`; without constants per channel any shape.
+        states: of the shape of the inputs, by name or in the order of `neuron.states`.
         neuron: the equations.
 
     Returns:
         Output, and next states in the order of `neuron.states`.
 
     Raises:
-        InputError: x has another number of channels than the constants.
+        InputError: another number of inputs or of channels than the neuron has, or inputs of different shapes.
     """
-    values: dict[str, Tensor | float] = {INPUT: x, **neuron.scalars, **channel_tensors(neuron, x)}
+    currents = [inputs] if isinstance(inputs, Tensor) else inputs
+    values: dict[str, Tensor | float] = {**input_tensors(neuron, currents), **neuron.scalars}
+    values.update(channel_tensors(neuron, currents[0]))
     by_name = states if isinstance(states, Mapping) else dict(zip(neuron.states, states, strict=True))
     values.update(by_name)
     evaluate = Evaluator(TorchAlgebra())
     for equation in neuron.parsed:
         values[equation.name] = evaluate(equation.expression, values)
     return as_tensor(values[neuron.output]), tuple(as_tensor(values[name]) for name in neuron.states)
+
+
+def input_tensors(neuron: Neuron, currents: Sequence[Tensor]) -> dict[str, Tensor]:
+    """The input currents by name."""
+    shapes = [list(current.shape) for current in currents]
+    if len(currents) != len(neuron.inputs) or any(shape != shapes[0] for shape in shapes):
+        raise InputError(
+            f"a neuron gets currents of shapes {shapes}; it takes one for each of {', '.join(neuron.inputs)}, all of "
+            f"one shape; give {len(neuron.inputs)}"
+        )
+    return dict(zip(neuron.inputs, currents, strict=True))
 
 
 def channel_tensors(neuron: Neuron, x: Tensor) -> dict[str, Tensor]:
@@ -150,7 +168,7 @@ def channel_tensors(neuron: Neuron, x: Tensor) -> dict[str, Tensor]:
 
 
 def as_tensor(value: Tensor | float) -> Tensor:
-    """The value of a state or output, which `Neuron` has checked to depend on the input or a state."""
+    """The value of a state or output, which `Neuron` has checked to depend on an input or a state."""
     assert isinstance(value, Tensor)
     return value
 
@@ -176,11 +194,13 @@ def _check_names(neuron: Neuron) -> None:
     """Every name is read after it is known, and assigned once."""
     if not 0 < len(neuron.equations) <= MAX_EQUATIONS:
         raise _wrong(neuron, f"{len(neuron.equations)} equations", f"1 to {MAX_EQUATIONS} are supported")
-    fixed = {INPUT, *neuron.constants}
-    given = [INPUT, *neuron.constants, *neuron.states, *FUNCTIONS]
+    if not neuron.inputs or not all(name.isidentifier() for name in neuron.inputs):
+        raise _wrong(neuron, f"the inputs {neuron.inputs}", "one name or several are supported")
+    fixed = {*neuron.inputs, *neuron.constants}
+    given = [*neuron.inputs, *neuron.constants, *neuron.states, *FUNCTIONS]
     twice = [name for name in given if given.count(name) > 1]
     if twice:
-        raise _wrong(neuron, f"'{twice[0]}' with two meanings", "input x, constants, states and functions differ")
+        raise _wrong(neuron, f"'{twice[0]}' with two meanings", "inputs, constants, states and functions differ")
     known, assigned = fixed | neuron.states.keys(), set[str]()
     for equation in neuron.parsed:
         for name in names_in(equation.expression):
@@ -197,13 +217,14 @@ def _check_names(neuron: Neuron) -> None:
 
 
 def _check_output(neuron: Neuron) -> None:
-    """States and output change with the input, and the output has the levels that it is said to have."""
-    varying = {INPUT, *neuron.states}
+    """States and output change with the inputs, and the output has the levels that it is said to have."""
+    varying = {*neuron.inputs, *neuron.states}
     for equation in neuron.parsed:
         (varying.add if _varies(equation.expression, varying) else varying.discard)(equation.name)
     for name in (*neuron.states, neuron.output):
         if name not in varying:
-            raise _wrong(neuron, f"'{name}', which never changes", "states and the output depend on x or on a state")
+            supported = f"states and the output depend on {' or '.join(neuron.inputs)} or on a state"
+            raise _wrong(neuron, f"'{name}', which never changes", supported)
     levels = neuron.levels
     if levels is None:
         return
@@ -221,7 +242,7 @@ def output_range(neuron: Neuron) -> Range:
     """What the output can be, whatever the input."""
     ranges: dict[str, Range | float] = {**neuron.scalars}
     ranges |= {name: Range(min(v), max(v), all(map(float.is_integer, v))) for name, v in neuron.per_channel.items()}
-    ranges |= dict.fromkeys((INPUT, *neuron.states), ANY)
+    ranges |= dict.fromkeys((*neuron.inputs, *neuron.states), ANY)
     evaluate = Evaluator(RangeAlgebra())
     for equation in neuron.parsed:
         ranges[equation.name] = evaluate(equation.expression, ranges)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from spikenm_compile.equations import Evaluator
 from spikenm_compile.errors import InputError
-from spikenm_compile.neurons.canonical import INPUT, Neuron, as_tensor, channel_tensors
+from spikenm_compile.neurons.canonical import Neuron, as_tensor, channel_tensors, input_tensors
 from spikenm_compile.neurons.forms import integrate_and_fire, leaky, parametric_leaky
 from spikenm_compile.neurons.surrogate import SurrogateAlgebra
 
@@ -26,7 +26,8 @@ class SpikingNeuron(nn.Module):
         detach_reset: cut the gradient through the spikes that later equations read.
         step_mode: `"s"`: an input [B, ...] is one time step; `"m"`: an input [T, B, ...] is T of them.
 
-    The states live on from call to call until `reset()`; they start at `neuron.states` and take the input's shape.
+    A call takes one tensor for each of `neuron.inputs`, all of one shape. The states live on from call to call until
+    `reset()`; they start at `neuron.states` and take the input's shape.
     """
 
     def __init__(
@@ -60,19 +61,22 @@ class SpikingNeuron(nn.Module):
         """Forget the states."""
         self.states = None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Input current to spikes (or what the neuron emits), of the same shape."""
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        """Input currents to spikes (or what the neuron emits), of the same shape."""
         if self.step_mode == "s":
-            return self._step(x)
-        return torch.stack([self._step(x_t) for x_t in x])
+            return self._step(x, *others)
+        inputs = input_tensors(self.neuron, (x, *others)).values()
+        return torch.stack([self._step(*at_t) for at_t in zip(*inputs, strict=True)])
 
-    def _step(self, x: Tensor) -> Tensor:
+    def _step(self, *currents: Tensor) -> Tensor:
         neuron = self.neuron
-        states = self.states or tuple(torch.full_like(x, first) for first in neuron.states.values())
-        values: dict[str, Tensor | float] = {INPUT: x, **neuron.scalars, **channel_tensors(neuron, x)}
+        values: dict[str, Tensor | float] = {**input_tensors(neuron, currents), **neuron.scalars}
+        out = currents[0]
+        states = self.states or tuple(torch.full_like(out, first) for first in neuron.states.values())
+        values.update(channel_tensors(neuron, out))
         values.update(self.learned())
         values.update(zip(neuron.states, states, strict=True))
-        evaluate, out = Evaluator(SurrogateAlgebra(self.alpha)), x
+        evaluate = Evaluator(SurrogateAlgebra(self.alpha))
         for equation in neuron.parsed:
             value = values[equation.name] = evaluate(equation.expression, values)
             if equation.name == neuron.output:

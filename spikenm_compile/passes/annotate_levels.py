@@ -10,7 +10,7 @@ from torch import nn
 from torch.fx import GraphModule, Node
 
 from spikenm_compile.errors import PassError
-from spikenm_compile.graph import LEVELS, module_of, neuron_of
+from spikenm_compile.graph import INIT, LEVELS, module_of, neuron_of, next_states
 from spikenm_compile.ops import IntConv2d, Levels, QuantizeInput
 from spikenm_compile.passes.base import Pass
 from spikenm_compile.passes.quantize_inputs import QuantizeInputs
@@ -29,14 +29,21 @@ class AnnotateLevels(Pass):
         %spikes1 = getitem(%lif1, 0)      # spikes
         %spikes2 = getitem(%lif2, 0)      # spikes
         %sum = add(%spikes1, %spikes2)    # 0..2
+
+    A state that holds what a layer of neurons emitted at the step before has the levels of that.
     """
 
     name: ClassVar[str] = "annotate-levels"
     runs_after: ClassVar[tuple[type[Pass], ...]] = (QuantizeInputs,)
 
     def apply(self, graph_module: GraphModule) -> bool:
-        """In the order of the graph."""
+        """States first, then in the order of the graph."""
         changed = False
+        for state, value in next_states(graph_module).items():
+            levels = _levels_of_state(graph_module, state, value)
+            if levels is not None and state.meta.get(LEVELS) != levels:
+                state.meta[LEVELS] = levels
+                changed = True
         for node in graph_module.graph.nodes:
             _check_scales(graph_module, node)
             levels = levels_of(graph_module, node)
@@ -44,6 +51,14 @@ class AnnotateLevels(Pass):
                 node.meta[LEVELS] = levels
                 changed = True
         return changed
+
+
+def _levels_of_state(graph_module: GraphModule, state: Node, value: Node) -> Levels | None:
+    """Levels of its next value, where that is what neurons emit and its first value is one of them."""
+    levels = levels_of(graph_module, value) if value.target is operator.getitem else None
+    if levels is None or not levels.low <= state.meta[INIT] <= levels.high:
+        return None
+    return levels if float(state.meta[INIT]).is_integer() else None
 
 
 def _check_scales(graph_module: GraphModule, node: Node) -> None:

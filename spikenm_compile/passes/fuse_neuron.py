@@ -27,7 +27,7 @@ class FuseNeuron(Pass):
           %lif2 = IntConvNeuron[lif2](%spikes1, %lif2_v)
 
     Declines: a current with other readers, or one computed before the time loop; a neuron that emits counts or real
-    numbers, which are written by a kernel of their own.
+    numbers or has several inputs, which are computed by a kernel of their own.
     """
 
     name: ClassVar[str] = "fuse-neuron"
@@ -45,7 +45,7 @@ class FuseNeuron(Pass):
 
 def _match(graph_module: GraphModule, node: Node) -> tuple[Node, Node] | None:
     neuron = module_of(graph_module, node)
-    if not isinstance(neuron, NeuronStep) or not neuron.neuron.is_binary:
+    if not isinstance(neuron, NeuronStep) or not neuron.neuron.is_binary or len(neuron.neuron.inputs) > 1:
         return None
     conv = node.args[0]
     if not isinstance(conv, Node) or not isinstance(module_of(graph_module, conv), IntConv2d):

@@ -13,6 +13,7 @@ from torch.fx import GraphModule, Node
 
 from spikenm_compile.graph import PER_STEP, REGION, ROLE, Region, Role
 from spikenm_compile.passes.base import Pass
+from spikenm_compile.passes.split_concatenation import SplitConcatenation
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class HoistTimeInvariant(Pass):
     """
 
     name: ClassVar[str] = "hoist-time-invariant"
+    runs_after: ClassVar[tuple[type[Pass], ...]] = (SplitConcatenation,)
 
     def apply(self, graph_module: GraphModule) -> bool:
         """Regions only; the graph stays as it is."""

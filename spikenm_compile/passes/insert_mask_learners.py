@@ -5,7 +5,8 @@
 
 The graph is the captured one, whose submodules are the user's own, so that the user's model changes in place: the nodes
 stay as they are and the layers they call mask their weights. A layer is chosen when a spiking neuron stands before and
-another behind it, and its input channels split into whole groups; every other layer stays dense and says why.
+another behind it, as one that feeds a neuron's spikes back to it always does, and its input channels split into whole
+groups; every other layer stays dense and says why.
 """
 
 from __future__ import annotations
@@ -18,10 +19,17 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from spikenm_compile.errors import InputError, PassError, PatternError
-from spikenm_compile.frontend.adapters import is_neuron
+from spikenm_compile.frontend.adapters import is_neuron, wiring
 from spikenm_compile.graph import module_of
 from spikenm_compile.learning.attach import attach_mask, learner_of, masked_layers, original_class
-from spikenm_compile.learning.choice import BETWEEN_NEURONS, CLASSIFIER, FIRST_LAYER, ON_REQUEST, Choice, obstacle
+from spikenm_compile.learning.choice import (
+    BETWEEN_NEURONS,
+    CLASSIFIER,
+    FIRST_LAYER,
+    ON_REQUEST,
+    Choice,
+    obstacle,
+)
 from spikenm_compile.learning.mask import MaskOptions
 from spikenm_compile.passes.base import Pass
 from spikenm_compile.pattern import Pattern
@@ -52,18 +60,19 @@ class InsertMaskLearners(Pass):
             PatternError: `layers` asks for a pattern that its layer cannot hold, or no layer can hold any.
         """
         self._refuse_other_masks(graph_module)
-        calls = _weighted_layers(graph_module)
-        self._refuse_unknown_layers(calls)
+        found = _weighted_layers(graph_module)
+        self._refuse_unknown_layers(found)
         neurons = [n for n in graph_module.graph.nodes if _calls_neuron(graph_module, n)]
         behind = _reachable(neurons, lambda n: n.users)
         before = _reachable(neurons, lambda n: n.all_input_nodes)
         owners: dict[int, str] = {}
         choices = []
-        for name, nodes in calls.items():
-            layer = graph_module.get_submodule(name)
+        for name, weighted in found.items():
+            layer = weighted.layer
             owner = owners.setdefault(id(layer.weight), name)
-            tied = None if owner == name else f"shares its weight with layer '{owner}'"
-            choices.append(self._choose_one(name, layer, tied, _position(nodes, behind, before)))
+            tied = weighted.problem if owner == name else f"shares its weight with layer '{owner}'"
+            position = _position(weighted.calls, behind, before) if weighted.calls else None
+            choices.append(self._choose_one(name, layer, tied, position))
         if not any(c.pattern for c in choices):
             reasons = "; ".join(f"'{c.layer}': {c.why}" for c in choices) or "no Conv2d or Linear at all"
             raise PatternError(
@@ -114,13 +123,29 @@ class InsertMaskLearners(Pass):
         return Choice(name, kind, shape, pattern, ON_REQUEST)
 
 
-def _weighted_layers(graph_module: GraphModule) -> dict[str, list[Node]]:
-    """Name of each Conv2d and Linear -> the nodes that call it."""
-    calls: dict[str, list[Node]] = {}
+@dataclass
+class _Weighted:
+    """A Conv2d or Linear of the model."""
+
+    layer: nn.Module
+    calls: list[Node] = field(default_factory=list)
+    """Nodes that call it; none where it is inside a neuron module."""
+    problem: str | None = None
+    """Why it can hold no mask, whatever its size."""
+
+
+def _weighted_layers(graph_module: GraphModule) -> dict[str, _Weighted]:
+    """Name of each Conv2d and Linear -> what is known of it, those inside neuron modules at the place of the neuron."""
+    found: dict[str, _Weighted] = {}
     for node in graph_module.graph.nodes:
-        if isinstance(module_of(graph_module, node), nn.Conv2d | nn.Linear):
-            calls.setdefault(str(node.target), []).append(node)
-    return calls
+        name, module = str(node.target), module_of(graph_module, node)
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            found.setdefault(name, _Weighted(module)).calls.append(node)
+        elif module is not None and is_neuron(module) and (wires := wiring(module)) is not None:
+            problem = None if wires.unmaskable is None else f"not maskable: {wires.unmaskable}"
+            inside = ((p, layer) for p, layer in wires.layers() if isinstance(layer, nn.Conv2d | nn.Linear))
+            found |= {f"{name}.{path}": _Weighted(layer, problem=problem) for path, layer in inside}
+    return found
 
 
 def _calls_neuron(graph_module: GraphModule, node: Node) -> bool:

@@ -14,6 +14,7 @@ from spikenm_compile.passes.pack_nm_weights import PackNMWeights
 from spikenm_compile.passes.quantize_inputs import QuantizeInputs
 from spikenm_compile.passes.quantize_weights import QuantizeWeights
 from spikenm_compile.passes.select_kernels import SelectKernels
+from spikenm_compile.passes.split_concatenation import SplitConcatenation
 from spikenm_compile.pattern import Pattern
 
 
@@ -27,6 +28,7 @@ def lowering(levels: Levels, pattern: Pattern, families: tuple[str, ...]) -> tup
     """
     return (
         # what is computed when
+        SplitConcatenation(),
         HoistTimeInvariant(),
         # fewer kinds of layer
         FoldBatchNorm(),

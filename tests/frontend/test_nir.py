@@ -233,6 +233,7 @@ BEYOND: dict[str, Neuron] = {
     "late reset": Neuron(("r = v > 1", "v = 0.9 * v + x - r", "s = v > 1"), {"v": 0.0}),
     "adaptive": Neuron(("h = v + x", "s = h > b", "v = where(s, 0, h)", "b = 0.9 * b + s + 0.1"), {"v": 0.0, "b": 1.0}),
     "quadratic": Neuron(("h = v + x * v", "s = h > 1", "v = where(s, 0, h)"), {"v": 0.1}),
+    "another input": Neuron(("v = 0.5 * v + y", "s = v > 1"), {"v": 0.0}, inputs=("y",)),
     "floor": Neuron(("h = max(v + x, 0)", "s = h > 1", "v = where(s, 0, h)"), {"v": 0.0}),
     "grows": Neuron(("h = 1.5 * v + x", "s = h > 1", "v = where(s, 0, h)"), {"v": 0.0}),
     "drifts": Neuron(("h = v + x - 0.1", "s = h > 1", "v = where(s, 0, h)"), {"v": 0.0}),

@@ -121,14 +121,6 @@ def test_states_that_a_step_graph_does_not_hand_on_are_refused(form: str, messag
         lift_model(Forgets(form).eval(), torch.rand(3, 2, 4))
 
 
-def test_recurrence_is_refused_when_lifted_and_trains_when_captured() -> None:
-    model = norse.SequentialState(norse.Lift(nn.Linear(4, 6)), norse.LIFRecurrent(6, 8), norse.Lift(nn.Linear(8, 2)))
-    x = torch.rand(3, 2, 4)
-    assert torch.equal(capture(model, x)(x)[0], model(x)[0])
-    with pytest.raises(CaptureError, match="layer '1': norse's LIFRecurrent feeds its spikes back"):
-        lift_model(model.eval(), x)
-
-
 def test_writing_steps_out_of_order_is_refused() -> None:
     class Backwards(nn.Module):
         def __init__(self) -> None:

@@ -108,8 +108,14 @@ class Subclass(norse.LIFCell):  # type: ignore[misc]
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "recurrent-cell": (lambda: norse.LIFRecurrentCell(4, 4), "LIFRecurrentCell feeds its spikes back"),
-    "recurrent": (lambda: norse.LIFRecurrent(4, 4), "use the cell without recurrence"),
+    "recurrent-cell": (
+        lambda: norse.LIFMCRecurrentCell(4, 4),
+        "LIFMCRecurrentCell has no canonical neuron",
+    ),
+    "recurrent-adjoint": (
+        lambda: norse.LIFRecurrent(4, 4, norse.LIFParameters(method="adjoint")),
+        "LIFRecurrent has no canonical neuron; .* not with method='adjoint'",
+    ),
     "LILinearCell": (lambda: norse.LILinearCell(4, 4), "followed by LICell"),
     "izhikevich": (lambda: norse.IzhikevichCell(norse.tonic_spiking), "IzhikevichCell has no canonical neuron"),
     "record-states": (lambda: norse.LIF(record_states=True), "record_states=False"),

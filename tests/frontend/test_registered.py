@@ -220,5 +220,5 @@ def test_an_argument_that_is_no_state_is_said() -> None:
     net, x = HandedNet(), torch.rand(2, 3, 6)
     net.lif1 = Bare()
     captured = capture(net, x)
-    with pytest.raises(CaptureError, match=r"1 arguments behind its input, and is registered with no states there"):
+    with pytest.raises(CaptureError, match=r"1 arguments behind its inputs, and is registered with no states there"):
         lift(captured, x)

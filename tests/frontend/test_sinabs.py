@@ -136,16 +136,6 @@ def test_random_states_in_forward_are_refused() -> None:
         capture(Random(), torch.rand(2, 3, 4))
 
 
-def test_recurrence_is_refused_when_lifted_and_trains_when_captured() -> None:
-    model = nn.Sequential(nn.Linear(4, 6), sl.LIFRecurrent(5.0, nn.Linear(6, 6)), nn.Linear(6, 2), sl.ExpLeak(5.0))
-    x = torch.rand(2, 3, 4)
-    captured, expected = capture(model, x), model(x)
-    sinabs.reset_states(model)
-    assert torch.equal(captured(x), expected)
-    with pytest.raises(CaptureError, match="layer '1': sinabs's LIFRecurrent feeds its spikes back"):
-        lift_model(model.eval(), x)
-
-
 def test_transform_masks_the_layers_between_neurons() -> None:
     model, x = make("squeezed-batch")
     linear = model.get_submodule("7")

@@ -126,7 +126,6 @@ class Subclass(sl.LIF):  # type: ignore[misc]
 
 
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
-    "recurrent": (lambda: sl.LIFRecurrent(5.0, nn.Linear(4, 4)), "LIFRecurrent feeds its spikes back"),
     "subclass": (lambda: Subclass(5.0), "no subclasses"),
     "spike-function": (lambda: sl.IAF(spike_fn=torch.nn.functional.relu), "spike_fn of a IAF is relu"),
     "reset-function": (lambda: sl.IAF(reset_fn=lambda spikes, state, threshold: state), "reset_fn of a IAF"),

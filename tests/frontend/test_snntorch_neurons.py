@@ -166,14 +166,8 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
         lambda: snn.Leaky(beta=0.5, spike_grad=lambda x: (x >= 0).float()),
         "spike_grad of a Leaky gives other values",
     ),
-    "all to all": (
-        lambda: snn.RLeaky(beta=0.5, linear_features=4),
-        "RLeaky feeds its spikes back through a Linear .*all_to_all=False, or use Leaky",
-    ),
-    "convolved feedback": (
-        lambda: snn.RSynaptic(alpha=0.6, beta=0.5, conv2d_channels=2, kernel_size=3),
-        "RSynaptic feeds its spikes back through a Conv2d .*or use Synaptic",
-    ),
+    "AssociativeLeaky": (lambda: snn.AssociativeLeaky(4, 4, 4, 16), "AssociativeLeaky has no canonical neuron"),
+    "LinearLeaky": (lambda: snn.LinearLeaky(0.5, 4, 4), "LinearLeaky has no canonical neuron"),
     "broken delay": (
         lambda: snn.RSynaptic(alpha=0.6, beta=0.5, all_to_all=False, reset_delay=False),
         "RSynaptic has reset_delay=False, which snnTorch 1.0 itself cannot compute",

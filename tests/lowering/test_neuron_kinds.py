@@ -113,6 +113,20 @@ def test_counts_through_pools_sums_and_vectors(tmp_path: Path, target: Target) -
     check(graph, x, tmp_path / "a", target)
 
 
+@pytest.mark.parametrize("target", TARGETS, ids=TARGET_NAMES)
+def test_a_neuron_of_two_inputs(tmp_path: Path, target: Target) -> None:
+    """The first current is computed once for all steps, the second at each step."""
+    x = torch.rand(12, 2, 5, 4)
+    b = StepGraphBuilder((2, 5, 4))
+    once = b.layer("conv1", nn.Conv2d(2, 21, 3, padding=1), b.x)
+    spikes = b.neuron("first", b.layer("conv2", nn.Conv2d(2, 21, 3, padding=1), b.x), neuron_kinds.synaptic(21))
+    each = b.layer("conv3", nn.Conv2d(21, 21, 3, padding=1), spikes)
+    n = b.neuron("second", once, neuron_kinds.two_inputs(21), (each,))
+    graph = lowered(b.output(b.mean(n)), x, target)
+    assert 0.01 < emitted(graph, x)["second"].mean() < 0.99
+    check(graph, x, tmp_path / "a", target)
+
+
 SPECIAL = [0.0, -0.0, 0.5, 1.5, -2.5, 1e-45, -1e-45, 3e38, -3e38, float("inf"), -float("inf"), float("nan"), 0.3, -7.7]
 
 

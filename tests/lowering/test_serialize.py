@@ -12,9 +12,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import neuron_kinds
 import numpy as np
 import pytest
 import torch
+from step_graphs import StepGraphBuilder
 from torch import nn
 from torch.fx import GraphModule
 
@@ -70,6 +72,18 @@ def test_text_and_results_survive(name: str) -> None:
 def test_neurons_survive_exactly(neuron: Any) -> None:
     after = from_dict(*stored(examples.one_neuron(neuron)))
     assert after.get_submodule("neuron1").neuron == neuron
+
+
+def test_neurons_of_several_inputs_survive() -> None:
+    b = StepGraphBuilder((3, 5, 4), per_step=True)
+    graph = b.output(b.neuron("lif", b.x, neuron_kinds.two_inputs(3), (b.x,)))
+    assert from_dict(*stored(graph)).get_submodule("lif").neuron == neuron_kinds.two_inputs(3)
+
+
+def test_neurons_stored_before_they_named_their_inputs_have_one() -> None:
+    description, tensors = stored(examples.one_neuron(examples.NEURONS[0]))
+    del description["modules"]["neuron1"]["inputs"]
+    assert from_dict(description, tensors).get_submodule("neuron1").neuron == examples.NEURONS[0]
 
 
 def test_annotations_and_kernel_choice_survive() -> None:
@@ -172,6 +186,8 @@ BROKEN = [
     (_set("modules/conv1/weight", [3, 2, 3, 2]), r"tensor 'conv1.weight' .* is torch.int8 \[3, 2, 3, 3\]"),
     (_set("modules/neuron1/equations", ["h = exec(x)"]), r"it must be those of a neuron \(equation 'h = exec\(x\)'"),
     (_set("modules/neuron1/equations", [1]), r"equations=\[1\]; it must be texts"),
+    (_set("modules/neuron1/inputs", [1]), r"inputs=\[1\]; it must be texts"),
+    (_set("modules/neuron1/inputs", ["y"]), "it must be those of a neuron .*reads the unknown 'x'"),
     (_set("modules/neuron1/output", "z"), r"it must be those of a neuron \(a neuron has no equation of 'z'"),
     (_set("modules/neuron1/constants", {"tau": "two"}), "tau='two'; it must be a number"),
     (_set("modules/neuron1/per_channel", {"tau": 3}), "tensor 'neuron1.tau' of the stored graph is missing"),

@@ -165,3 +165,17 @@ def test_the_graph_itself_stays_and_a_second_run_changes_nothing() -> None:
     assert not AnnotateLevels().apply(graph)
     assert format_graph(graph) == before
     assert [n.name for n in graph.graph.nodes] == names
+
+
+@pytest.mark.parametrize(("first", "expected"), [(0.0, "spikes"), (1.0, "spikes"), (0.5, None), (2.0, None)])
+def test_a_state_has_the_levels_of_what_it_holds(first: float, expected: str | None) -> None:
+    b = StepGraphBuilder((3, 4, 4))
+    previous, other = b.state("previous", (3, 4, 4), first), b.state("other", (3, 4, 4))
+    spikes = b.neuron("lif1", b.layer("back", nn.Conv2d(3, 3, 3, padding=1), previous))
+    b.states += [(previous, spikes), (other, b.layer("conv", nn.Conv2d(3, 3, 1), spikes))]
+    graph = b.output(b.function(operator.add, spikes, other))
+    assert AnnotateLevels().apply(graph)
+    assert annotated(graph).get("previous") == expected
+    assert "other" not in annotated(graph)
+    assert ("= 0 (spikes)" in format_graph(graph)) == (first == 0.0)
+    assert not AnnotateLevels().apply(graph)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 
+import neuron_kinds
 import pytest
 import torch
 from conftest import CheckGolden
@@ -90,6 +91,12 @@ def test_a_current_that_is_returned_too_is_declined() -> None:
     n = b.layer("conv1", int_conv("conv1", 2, 3), b.x)
     b.neuron("lif1", n)
     assert not FuseNeuron().apply(b.output(n))
+
+
+def test_a_neuron_of_two_inputs_is_declined() -> None:
+    b = StepGraphBuilder((2, 4, 4), per_step=True)
+    left, right = (b.layer(name, int_conv(name, 2, 3), b.x) for name in ("conv1", "conv2"))
+    assert not FuseNeuron().apply(b.output(b.mean(b.neuron("lif", left, neuron_kinds.two_inputs(3), (right,)))))
 
 
 def test_a_neuron_behind_anything_else_is_declined() -> None:

@@ -1,7 +1,12 @@
+from collections.abc import Callable
 from typing import Any
 
+import norse.torch as norse
 import pytest
+import sinabs.layers as sl
+import snntorch as snn
 import torch
+from spikingjelly.activation_based import layer, neuron
 from torch import Tensor, nn
 
 from spikenm_compile.errors import InputError, PassError, PatternError
@@ -141,3 +146,46 @@ def test_gradients_reach_the_logits_through_the_neurons() -> None:
     torch.manual_seed(0)
     model(torch.rand(2, 8, 4, 4) * 4).square().sum().backward()
     assert all(learner.logits.grad is not None for _, _, learner in masked_layers(model))
+
+
+RECURRENT: dict[str, tuple[Callable[[], nn.Module], str | None]] = {
+    "front.recurrent": (lambda: snn.RLeaky(beta=0.9, linear_features=16, init_hidden=True), None),
+    "front.rc": (lambda: layer.LinearRecurrentContainer(neuron.LIFNode(), 16, 16, step_mode="m"), None),
+    "front.recurrent_weights": (lambda: norse.LIFRecurrent(16, 16), "its weights are parameters of the neuron"),
+    "front.rec_connect": (lambda: sl.LIFRecurrent(5.0, nn.Linear(16, 16)), "sinabs takes every buffer"),
+}
+
+
+@pytest.mark.parametrize("name", RECURRENT)
+def test_layers_that_feed_spikes_back(name: str) -> None:
+    make, problem = RECURRENT[name]
+    model = Recurrent(make())
+    insert = InsertMaskLearners(Pattern(2, 4))
+    choices = {c.layer: c for c in insert.choose(capture(model, torch.rand(3, 2, 16)))}
+    assert choices["fc"].pattern == Pattern(2, 4)
+    assert choices[name].pattern == (Pattern(2, 4) if problem is None else None)
+    insert.apply(capture(model, torch.rand(3, 2, 16)))
+    assert (name in [masked for masked, _, _ in masked_layers(model)]) == (problem is None)
+    if problem is not None:
+        assert problem in choices[name].why
+        asked = InsertMaskLearners(Pattern(2, 4), layers={name: "2:4"})
+        with pytest.raises(PatternError, match=rf"layer '{name}' cannot hold 2:4: not maskable: {problem}"):
+            asked.choose(capture(Recurrent(make()), torch.rand(3, 2, 16)))
+
+
+class Recurrent(nn.Module):
+    """A recurrent layer, called as its library wants it, and a layer and a neuron behind it."""
+
+    def __init__(self, front: nn.Module) -> None:
+        super().__init__()
+        self.front, self.fc, self.lif = front, nn.Linear(16, 8), LIF()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.lif.reset()
+        if isinstance(self.front, snn.RLeaky):
+            spikes = torch.stack([self.front(x_t) for x_t in x])
+        else:
+            found = self.front(x)
+            spikes = found[0] if isinstance(self.front, norse.LIFRecurrent) else found
+        out: Tensor = self.lif(self.fc(spikes))
+        return out

@@ -49,7 +49,7 @@ def with_first_values(places: Places, region: Region, neuron: Neuron, names: Map
     carried = [names[after] for _, after in region.states]
     for values in itertools.islice(itertools.product(candidates, repeat=len(carried)), MAX_TRIALS):
         states = {**dict.fromkeys(neuron.states, 0.0), **dict(zip(carried, values, strict=True))}
-        if all(_gives(x, states, neuron, wanted) for x, wanted in expected):
+        if all(_gives(inputs, states, neuron, wanted) for inputs, wanted in expected):
             return dataclasses.replace(neuron, states=states)
     sink = region.updates[-1]
     raise CaptureError(
@@ -59,30 +59,30 @@ def with_first_values(places: Places, region: Region, neuron: Neuron, names: Map
     )
 
 
-def _first_step(places: Places, region: Region, names: Mapping[Node, str]) -> tuple[Tensor, dict[str, Tensor]]:
-    """A random current, and what the graph makes of it at step 0."""
-    current = _random(region.inputs[0])
-    at_0 = places.at(region.inputs[0], 0)
+def _first_step(places: Places, region: Region, names: Mapping[Node, str]) -> tuple[list[Tensor], dict[str, Tensor]]:
+    """Random currents, and what the graph makes of them at step 0."""
+    inputs = {places.at(node, 0): _random(node) for node in region.inputs}
     nodes = {name: places.at(node, 0) for node, name in names.items()}
     missing = next((name for name, node in nodes.items() if node is None), None)
-    if at_0 is None or missing is not None:
+    if None in inputs or missing is not None:
         sink = region.updates[-1]
         raise CaptureError(
             f"the time steps of the neuron at '{sink.name}'{line_of(sink)} differ: step 0 or a later one computes no "
             f"'{missing or 'x'}'; steps that are copies of one another are supported; {WAY_OUT}"
         )
-    values = Values(places.graph_module, {at_0: current})
-    return current, {name: values[node] for name, node in nodes.items() if node is not None}
+    values = Values(places.graph_module, {node: current for node, current in inputs.items() if node is not None})
+    return list(inputs.values()), {name: values[node] for name, node in nodes.items() if node is not None}
 
 
 def _check_last_step(places: Places, region: Region, neuron: Neuron, names: Mapping[Node, str]) -> None:
     given = {node: _random(node) for node in region.inputs}
     given |= {old: _random(old) for old, _ in region.states}
     values = Values(places.graph_module, given)
-    states = {name: torch.zeros_like(given[region.inputs[0]]) for name in neuron.states}
+    inputs = [given[node] for node in region.inputs]
+    states = {name: torch.zeros_like(inputs[0]) for name in neuron.states}
     states |= {names[after]: given[old] for old, after in region.states}
     wanted = {name: values[node] for node, name in names.items()}
-    if not _equal(given[region.inputs[0]], states, neuron, wanted):
+    if not _equal(inputs, states, neuron, wanted):
         sink = region.updates[-1]
         raise CaptureError(
             f"the equations read from the neuron at '{sink.name}'{line_of(sink)} ({neuron}) do not compute what it "
@@ -90,12 +90,12 @@ def _check_last_step(places: Places, region: Region, neuron: Neuron, names: Mapp
         )
 
 
-def _gives(x: Tensor, first: Mapping[str, float], neuron: Neuron, wanted: Mapping[str, Tensor]) -> bool:
-    return _equal(x, {name: torch.full_like(x, value) for name, value in first.items()}, neuron, wanted)
+def _gives(inputs: list[Tensor], first: Mapping[str, float], neuron: Neuron, wanted: Mapping[str, Tensor]) -> bool:
+    return _equal(inputs, {name: torch.full_like(inputs[0], v) for name, v in first.items()}, neuron, wanted)
 
 
-def _equal(x: Tensor, states: Mapping[str, Tensor], neuron: Neuron, wanted: Mapping[str, Tensor]) -> bool:
-    output, after = step(x, states, neuron)
+def _equal(inputs: list[Tensor], states: Mapping[str, Tensor], neuron: Neuron, wanted: Mapping[str, Tensor]) -> bool:
+    output, after = step(inputs, states, neuron)
     found = {**dict(zip(neuron.states, after, strict=True)), neuron.output: output}
     return all(
         w.shape == found[name].shape and bool(((w == found[name]) | (w.isnan() & found[name].isnan())).all())

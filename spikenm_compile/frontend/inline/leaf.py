@@ -27,10 +27,10 @@ class InlineNeuron(nn.Module):
         self.returns = returns
         self.states: tuple[Tensor, ...] | None = None
 
-    def forward(self, x: Tensor) -> Any:
+    def forward(self, *inputs: Tensor) -> Any:
         """One step."""
-        states = self.states or tuple(torch.full_like(x, first) for first in self.neuron.states.values())
-        output, self.states = step(x, states, self.neuron)
+        states = self.states or tuple(torch.full_like(inputs[0], first) for first in self.neuron.states.values())
+        output, self.states = step(inputs, states, self.neuron)
         by_name = dict(zip(self.neuron.states, self.states, strict=True))
         return self.returned(output, lambda name: by_name[name])
 
@@ -76,4 +76,18 @@ def _returned(module: nn.Module, output: Any, state: Callable[[str], Any]) -> An
     return module.returned(output, state)
 
 
-INLINE = Adapter("inline", _types, _types, _canonical, _is_multi_step, _layer, _reset, returned=_returned)
+def _num_inputs(module: nn.Module) -> int:
+    return len(_canonical(module).inputs)
+
+
+INLINE = Adapter(
+    "inline",
+    _types,
+    _types,
+    _canonical,
+    _is_multi_step,
+    _layer,
+    _reset,
+    returned=_returned,
+    num_inputs=_num_inputs,
+)

@@ -97,11 +97,10 @@ def _replace_one(work: GraphModule, sink: Node) -> None:
     places = Places(work)
     region = RegionFinder(places).find([sink])
     outside = Uses(places).outside(region)
-    if len(region.inputs) != 1:
-        names = ", ".join(f"'{n.name}'" for n in region.inputs) or "none"
+    if not region.inputs:
         raise CaptureError(
-            f"the neuron at '{sink.name}'{line_of(sink)} takes {len(region.inputs)} inputs ({names}) at different "
-            f"places; one input current is supported; add them up before they meet the state, or {WAY_OUT}"
+            f"the neuron at '{sink.name}'{line_of(sink)} takes no input; neurons with an input current are supported; "
+            f"{WAY_OUT}"
         )
     neuron, named = _neuron(places, region, outside)
     replace(places, Calls(region, outside, with_first_values(places, region, neuron, named), named))
@@ -114,7 +113,8 @@ def _neuron(places: Places, region: Region, outside: tuple[Node, ...]) -> tuple[
         translated = Translator(places.graph_module, region, outside, output).translate()
         names = dict(translated.names)
         states = dict.fromkeys([n for n in names.values() if n != "s"], 0.0)
-        neuron = Neuron(translated.equations, states, translated.constants, names[output], levels=None)
+        text = translated.equations, states, translated.constants, names[output]
+        neuron = Neuron(*text, levels=None, inputs=translated.inputs)
         levels = _levels(neuron)
         rank = 2 if levels is None else 1 - int(levels == SPIKES)
         found.append((rank, dataclasses.replace(neuron, levels=levels), names))

@@ -82,12 +82,11 @@ def replace(places: Places, calls: Calls) -> None:
     returns = tuple(dict.fromkeys(calls.names[n] for n in calls.outside))
     name = add_module(graph_module, _name(graph_module, calls), InlineNeuron(calls.neuron, returns))
     order = {node: i for i, node in enumerate(graph_module.graph.nodes)}
-    inputs = [places.at(calls.region.inputs[0], t) for t in range(places.num_steps)]
     previous: Node | None = None
-    for t, current in enumerate(inputs):
-        assert current is not None
-        behind = previous if previous is not None and order[previous] > order[current] else current
-        call = _call(graph_module, behind, name, current, len(returns))
+    for t in range(places.num_steps):
+        inputs = tuple(node for i in calls.region.inputs if (node := places.at(i, t)) is not None)
+        behind = max((*inputs, *([] if previous is None else [previous])), key=lambda node: order[node])
+        call = _call(graph_module, behind, name, inputs, len(returns))
         order[call] = order[behind]
         previous = call
         for node in calls.outside:
@@ -113,10 +112,10 @@ def remove_unused(graph_module: GraphModule) -> None:
     graph_module.recompile()
 
 
-def _call(graph_module: GraphModule, behind: Node, name: str, current: Node, num_returned: int) -> Node:
+def _call(graph_module: GraphModule, behind: Node, name: str, inputs: tuple[Node, ...], num_returned: int) -> Node:
     with graph_module.graph.inserting_after(behind):
-        call = graph_module.graph.call_module(name, (current,))
-    value = current.meta[VALUE]
+        call = graph_module.graph.call_module(name, inputs)
+    value = inputs[0].meta[VALUE]
     call.meta[VALUE] = value if num_returned == 1 else (value,) * num_returned
     return call
 

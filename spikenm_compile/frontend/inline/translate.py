@@ -26,7 +26,6 @@ from spikenm_compile.frontend.inline.spiking_function import comparison, compari
 from spikenm_compile.frontend.proxy import VALUE
 from spikenm_compile.frontend.recording import AutogradFunction
 
-INPUT = "x"
 LONGEST_TERM = MAX_LENGTH // 2
 
 
@@ -34,6 +33,7 @@ LONGEST_TERM = MAX_LENGTH // 2
 class Translation:
     """Equations with a name for each node that has one."""
 
+    inputs: tuple[str, ...]
     equations: tuple[str, ...]
     constants: Mapping[str, float | tuple[float, ...]]
     names: Mapping[Node, str]
@@ -59,7 +59,8 @@ class Translator:
         extra = [n for n in outside if n is not spikes and n not in self.new_states]
         self.names = {**self.new_states, **{n: f"o{i + 1}" for i, n in enumerate(extra)}}
         self.output = self.names.setdefault(spikes, "s")
-        self.terms: dict[Node, Term] = {n: Term(INPUT) for n in region.inputs}
+        self.inputs = tuple(f"x{i + 1}" if i else "x" for i in range(len(region.inputs)))
+        self.terms: dict[Node, Term] = dict(zip(region.inputs, map(Term, self.inputs), strict=True))
         self.terms |= {old: Term(self.new_states[new]) for old, new in region.states}
         self.shape = spikes.meta[VALUE].shape
 
@@ -86,7 +87,9 @@ class Translator:
             name = name or next(temporaries)
             texts.append((name, found.text))
             self.terms[node] = Term(name)
-        return Translation(tuple(f"{name} = {text}" for name, text in (*texts, *late)), self.constants, self.names)
+        return Translation(
+            self.inputs, tuple(f"{name} = {text}" for name, text in (*texts, *late)), self.constants, self.names
+        )
 
     def _is_read_later(self, state: str, rest: list[Node]) -> bool:
         """Whether the value of a state before the step is needed after its next value is known."""
@@ -127,7 +130,7 @@ class Translator:
         return Term(self._constant_name(owner.rpartition(".")[2] or "c", found))
 
     def _constant_name(self, wanted: str, value: float | tuple[float, ...]) -> str:
-        taken = {INPUT, "s", "x2", *self.names.values(), *FUNCTIONS}
+        taken = {"s", *self.inputs, *self.names.values(), *FUNCTIONS}
         base = wanted if wanted not in taken and not re.fullmatch(r"[hov]\d*", wanted) else f"{wanted}_"
         name, i = base, 2
         while name in self.constants and self.constants[name] != value:

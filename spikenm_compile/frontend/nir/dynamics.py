@@ -138,8 +138,10 @@ def evaluated(neuron: Neuron) -> dict[str, Sum]:
     """The output and next state by name, of variables before the step.
 
     Raises:
-        NotAffineError: an equation that is none of a leaky integrator.
+        NotAffineError: several inputs, or an equation that is none of a leaky integrator.
     """
+    if neuron.inputs != (INPUT,):
+        raise NotAffineError
     names = (INPUT, *neuron.states)
     values: dict[str, Sum | float] = {name: Affine({name: np.array(1.0)}, np.array(0.0)) for name in names}
     values |= {n: v if isinstance(v, float) else Affine({}, np.array(v)) for n, v in neuron.constants.items()}

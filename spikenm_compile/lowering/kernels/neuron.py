@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tvm import tirx
 
@@ -13,19 +13,20 @@ from spikenm_compile.lowering.tir import Expr, T
 from spikenm_compile.neurons import Neuron
 
 
-def build_neuron(name: str, neuron: Neuron, x: Operand, out: Output, width: int) -> list[tirx.PrimFunc]:
-    """Kernel `(x, constants..., states..., out, num_steps)`: `width` neurons at a time (a multiple of 8)."""
+def build_neuron(name: str, neuron: Neuron, inputs: Sequence[Operand], out: Output, width: int) -> list[tirx.PrimFunc]:
+    """Kernel `(inputs..., constants..., states..., out, num_steps)`: `width` neurons at a time (a multiple of 8)."""
     functions = list[tirx.PrimFunc]()
-    params = [tir.Param("x", "float32"), *neuron_params(neuron, out)]
-    with tir.kernel(name, params, functions) as ((current, *rest), num_steps):
-        buffers = NeuronBuffers.of(neuron, rest)
+    params = [*(tir.Param(current, "float32") for current in neuron.inputs), *neuron_params(neuron, out)]
+    with tir.kernel(name, params, functions) as (given, num_steps):
+        currents, buffers = given[: len(inputs)], NeuronBuffers.of(neuron, given[len(inputs) :])
         with T.serial(out.height) as row, T.serial(out.width) as column:
             for first, count in _tiles(out.channels, width):
                 tile = NeuronTile(neuron, out, first, count, buffers)
                 tile.load(row, column)
                 with T.serial(num_steps) as t:
-                    source = tir.lanes(x.layout.at(x.time(t), row, column) + first, count)
-                    tile.step(current[source], t, row, column)
+                    sources = (x.layout.at(x.time(t), row, column) + first for x in inputs)
+                    at_t = [c[tir.lanes(at, count)] for c, at in zip(currents, sources, strict=True)]
+                    tile.step(at_t, t, row, column)
                 tile.save(row, column)
     return functions
 

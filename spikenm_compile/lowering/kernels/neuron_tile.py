@@ -20,7 +20,6 @@ from spikenm_compile.lowering.kernels.tir_algebra import TirAlgebra
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats
 from spikenm_compile.lowering.tir import Buffer, Expr
 from spikenm_compile.neurons import Neuron
-from spikenm_compile.neurons.canonical import INPUT
 
 Output = Bits | Bytes | Floats
 
@@ -73,9 +72,9 @@ class NeuronTile:
         if self.bits is not None:
             self.bits.clear()
 
-    def step(self, current: Expr, t: Expr, y: Expr, x: Expr) -> None:
-        """Inside the time loop: one step of all equations, and its output."""
-        values = self._given(current)
+    def step(self, currents: Sequence[Expr], t: Expr, y: Expr, x: Expr) -> None:
+        """Inside the time loop: one step of all equations on a current for each input, and its output."""
+        values = self._given(currents)
         for equation in self.neuron.parsed:
             value = self.evaluate(equation.expression, values)
             if isinstance(value, float):
@@ -93,10 +92,10 @@ class NeuronTile:
         for name, local in self.states.items():
             tir.store(self.buffers.states[name], self._state_at(y, x), local[self.lanes])
 
-    def _given(self, current: Expr) -> dict[str, Expr]:
-        """Input, constants and states before the step."""
+    def _given(self, currents: Sequence[Expr]) -> dict[str, Expr]:
+        """Inputs, constants and states before the step."""
         channels = tir.lanes(self.first, self.width)
-        values: dict[str, Expr] = {INPUT: current, **self.neuron.scalars}
+        values: dict[str, Expr] = {**dict(zip(self.neuron.inputs, currents, strict=True)), **self.neuron.scalars}
         values |= {name: buffer[channels] for name, buffer in self.buffers.constants.items()}
         return values | {name: local[self.lanes] for name, local in self.states.items()}
 

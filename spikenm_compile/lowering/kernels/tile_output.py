@@ -42,7 +42,7 @@ class TileOutput:
         product = tir.cast("float32", width, total[tir.lanes(0, width)]) * self.scale[channels]
         current = tir.fence(product, width) + self.bias[channels]
         if self.neurons is not None:
-            self.neurons.step(current, t, y, x)
+            self.neurons.step([current], t, y, x)
             return
         tir.store(self.current, tir.lanes(self.out.at(t, y, x) + self.tile.first, width), current)
 

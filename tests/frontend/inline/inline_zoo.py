@@ -298,6 +298,28 @@ class Residual(nn.Module):
         return out
 
 
+class TwoInputs(nn.Module):
+    """Currents of two layers that enter one after the other: (beta * mem + a) + b is not beta * mem + (a + b)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.skip = nn.Linear(12, 24), nn.Linear(24, 24), nn.Linear(12, 24)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mem1: Any = 0.0
+        mem2: Any = 0.0
+        out = torch.zeros(x.shape[1], 24)
+        for t in range(x.shape[0]):
+            mem1 = 0.7 * mem1 + self.fc1(x[t])
+            z = (mem1 >= 0.5).float()
+            mem1 = mem1 - 0.5 * z
+            mem2 = 0.7 * mem2 + self.fc2(z) + self.skip(x[t])
+            z = (mem2 >= 0.5).float()
+            mem2 = mem2 - 0.5 * z
+            out = out + z
+        return out / x.shape[0]
+
+
 def lif(x: Any, v: Any, tau: float = 2.0, v_threshold: float = 0.5) -> Any:
     v = v + (x - v) / tau
     s = fire(v - v_threshold)
@@ -323,6 +345,7 @@ ZOO: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "adaptive, comparison": (lambda: Adaptive("comparison"), (12,), "T"),
     "first step apart": (FirstStepApart, (12,), "T"),
     "residual": (Residual, IMAGE, "BT"),
+    "two inputs": (TwoInputs, (12,), "T"),
 }
 """Name -> (model, shape of one sample at one step, where the input has time: T: first, T4: first and fixed)."""
 

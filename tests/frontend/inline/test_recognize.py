@@ -189,7 +189,10 @@ class Window(torch.autograd.Function):
     ("forward", "message"),
     [
         (differing_steps, "or the steps differ there"),
-        (first_step_scaled, r"\(test_recognize.py:\d+\) uses a value of more than one step before, or the steps differ there"),
+        (
+            first_step_scaled,
+            r"\(test_recognize.py:\d+\) uses a value of more than one step before, or the steps differ there",
+        ),
         (unknown_function, "neurons? "),
         (two_thresholds, r"the forward of Window \(test_recognize.py:\d+\) is not 0 below a threshold and 1 above"),
         (recurrent, "recurrent"),
