@@ -19,6 +19,7 @@ from spikenm_compile.pattern import Pattern
 if TYPE_CHECKING:
     from spikenm_compile.compiler import compile_model, fold, lower, transform
     from spikenm_compile.frontend.clock_driven.install import install_clock_driven
+    from spikenm_compile.frontend.registered import register_neuron
     from spikenm_compile.learning import param_groups
     from spikenm_compile.runtime import load
     from spikenm_compile.verification import verify
@@ -32,6 +33,7 @@ __all__ = [
     "load",
     "lower",
     "param_groups",
+    "register_neuron",
     "transform",
     "verify",
 ]
@@ -43,6 +45,7 @@ _HOME = {
     "load": "spikenm_compile.runtime",
     "lower": "spikenm_compile.compiler",
     "param_groups": "spikenm_compile.learning",
+    "register_neuron": "spikenm_compile.frontend.registered",
     "transform": "spikenm_compile.compiler",
     "verify": "spikenm_compile.verification",
 }

@@ -19,6 +19,7 @@ from spikenm_compile.artifact.directory import Artifact
 from spikenm_compile.errors import PassError
 from spikenm_compile.float_package import Description, write_step_package, write_whole_package
 from spikenm_compile.frontend.capture import capture
+from spikenm_compile.frontend.inline.recognize import recognize_neurons
 from spikenm_compile.frontend.readings import LAYOUT, steps_first
 from spikenm_compile.frontend.whole_network import WholeNetwork
 from spikenm_compile.learning.choice import format_choices
@@ -71,7 +72,7 @@ def transform(
         PatternError: the pattern cannot be read, or no layer can hold it.
         CaptureError: the model cannot be captured.
     """
-    captured = capture(model, example_inputs)
+    captured = recognize_neurons(capture(model, example_inputs)).graph_module
     options = options or MaskOptions()
     if total_steps is not None:
         options = replace(options, schedule=replace(options.schedule, total_steps=total_steps))

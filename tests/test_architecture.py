@@ -204,6 +204,7 @@ def test_public_names() -> None:
         "load",
         "lower",
         "param_groups",
+        "register_neuron",
         "transform",
         "verify",
     ]

@@ -18,7 +18,7 @@ FILES = sorted(EXAMPLES.glob("*.py"))
 
 
 def test_the_examples_are_there() -> None:
-    assert {file.stem for file in FILES} >= {"handwritten_mlp", "spikingjelly_csnn"}
+    assert {file.stem for file in FILES} >= {"handwritten_inline", "handwritten_mlp", "spikingjelly_csnn"}
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
+from torch import Tensor, nn
 
 from spikenm_compile.errors import InputError
 from spikenm_compile.frontend import norse_forms, sinabs, snntorch_forms, spikingjelly_forms
-from spikenm_compile.frontend.adapters import ADAPTERS
+from spikenm_compile.frontend.adapters import ADAPTERS, is_neuron
 from spikenm_compile.frontend.support.examples import LIBRARIES
 from spikenm_compile.frontend.support.rows import Row, rows
 from spikenm_compile.frontend.support.text import BEGIN, END, replaced, support_tables
@@ -71,3 +74,26 @@ def test_only_what_stands_between_the_marks_is_replaced() -> None:
     assert replaced(f"a\n{BEGIN}old{END}\nb", "new") == f"a\n{BEGIN}\n\nnew\n{END}\nb"
     with pytest.raises(InputError, match=r"the file has no lines .* add both lines"):
         replaced("a", "new")
+
+
+class MyLIF(nn.Module):
+    """The neuron that the page makes known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.beta = nn.Parameter(torch.tensor(0.9))
+
+    def forward(self, x: Tensor, mem: Tensor) -> tuple[Tensor, Tensor]:
+        h = self.beta.detach() * mem + x
+        spikes = (h > 1).float()
+        return spikes, h - spikes
+
+
+def test_the_example_of_a_neuron_of_ones_own_runs() -> None:
+    names: dict[str, object] = {"MyLIF": MyLIF, "__builtins__": __builtins__}
+    section = PATH.read_text().partition("## Your own neurons")[2].partition("\n## ")[0]
+    blocks = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert len(blocks) == 2
+    for block in blocks:
+        exec(block.replace("lif: MyLIF", "lif"), names)
+    assert is_neuron(MyLIF())

@@ -11,9 +11,11 @@ from torch import nn
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.adapter import Adapter, ModuleTypes
 from spikenm_compile.frontend.handwritten import HANDWRITTEN
+from spikenm_compile.frontend.inline.leaf import INLINE
 from spikenm_compile.frontend.layers import plain_standard_layer
 from spikenm_compile.frontend.norse import NORSE
 from spikenm_compile.frontend.recording import Record
+from spikenm_compile.frontend.registered import REGISTERED
 from spikenm_compile.frontend.sinabs import SINABS
 from spikenm_compile.frontend.snntorch import SNNTORCH
 from spikenm_compile.frontend.spikingjelly import SPIKINGJELLY
@@ -21,7 +23,7 @@ from spikenm_compile.frontend.values import Layout
 from spikenm_compile.frontend.wiring import Wiring
 from spikenm_compile.neurons import Neuron
 
-ADAPTERS: tuple[Adapter, ...] = (HANDWRITTEN, SPIKINGJELLY, SNNTORCH, NORSE, SINABS)
+ADAPTERS: tuple[Adapter, ...] = (REGISTERED, HANDWRITTEN, INLINE, SPIKINGJELLY, SNNTORCH, NORSE, SINABS)
 
 
 def stateful_types() -> ModuleTypes:
@@ -91,8 +93,11 @@ def _adapter_of(module: nn.Module) -> Adapter:
     for adapter in ADAPTERS:
         if isinstance(module, adapter.neuron_types()):
             return adapter
-    known = ", ".join(adapter.name for adapter in ADAPTERS)
-    raise CaptureError(f"{type(module).__name__} is not a neuron of a known library ({known}); use a neuron of these")
+    known = ", ".join(adapter.name for adapter in ADAPTERS if adapter not in (REGISTERED, INLINE))
+    raise CaptureError(
+        f"{type(module).__name__} is not a neuron of a known library ({known}); use a neuron of these, or "
+        "make yours known with spikenm_compile.register_neuron"
+    )
 
 
 @contextmanager

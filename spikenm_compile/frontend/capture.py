@@ -8,18 +8,15 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torch.fx import Graph, GraphModule
 
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.adapters import stateful_types
 from spikenm_compile.frontend.foreign import refuse_native_libraries
-from spikenm_compile.frontend.location import written_at
+from spikenm_compile.frontend.location import FOREIGN, written_at
 from spikenm_compile.frontend.snapshot import Snapshot, restored
 from spikenm_compile.frontend.tracer import ShapeTracer
-
-_FOREIGN = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
 
 def capture(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...] | None = None) -> GraphModule:
@@ -59,7 +56,8 @@ def capture(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...] | None
             f"forward of module '{name or type(model).__name__}' ({type(module).__name__}) changes its attribute "
             f"'{attribute}'{written_at(module, attribute)}; "
             "state between calls is supported in neurons and buffers; keep it in a local variable or "
-            "in a neuron of spikenm_compile.neurons"
+            f"in a neuron of spikenm_compile.neurons, or if {type(module).__name__} is a neuron make it known with "
+            "spikenm_compile.register_neuron"
         )
     return captured
 
@@ -81,7 +79,7 @@ def _named_inputs(model: nn.Module, example_inputs: Tensor | tuple[Tensor, ...] 
 
 def _explain(error: Exception, tracer: ShapeTracer, model: nn.Module, *, has_example: bool) -> str:
     """One sentence: the user's line, what stopped there, and the way out."""
-    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(_FOREIGN)]
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if not f.filename.startswith(FOREIGN)]
     where = "forward"
     if frames:
         line = linecache.getline(frames[-1].filename, frames[-1].lineno or 0).strip()

@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.fx import GraphModule
 
 from spikenm_compile.errors import CaptureError
+from spikenm_compile.frontend.inline.recognize import recognize_neurons
 from spikenm_compile.frontend.readings import LAYOUT, readings
 from spikenm_compile.frontend.readout import result_node
 from spikenm_compile.frontend.state_output import emit_read_states
@@ -35,7 +36,13 @@ def lift(captured: GraphModule, example_inputs: Tensor) -> GraphModule:
             f"the model has {len(inputs)} inputs; a step graph has one input tensor; concatenate the inputs or compile "
             "the parts one by one"
         )
-    return _first_that_fits(captured, example_inputs)
+    recognition = recognize_neurons(captured)
+    try:
+        return _first_that_fits(recognition.graph_module, example_inputs)
+    except CaptureError as error:
+        if recognition.failures:
+            raise CaptureError(recognition.failures[0]) from error
+        raise
 
 
 def _first_that_fits(captured: GraphModule, example: Tensor) -> GraphModule:

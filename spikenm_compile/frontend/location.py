@@ -17,7 +17,7 @@ from torch import nn
 
 LOCATION = "location"
 """Key of `node.meta`."""
-_FOREIGN = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
+FOREIGN = (str(Path(torch.__file__).parent), str(Path(__file__).parent))
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def called_from(module: str, kind: str, outermost: CodeType) -> Location:
     """The innermost line that is neither torch's nor the frontend's, below the call of `outermost`."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not outermost:
-        if not frame.f_code.co_filename.startswith(_FOREIGN):
+        if not frame.f_code.co_filename.startswith(FOREIGN):
             return Location(module, kind, frame.f_code.co_filename, frame.f_lineno)
         frame = frame.f_back
     return Location(module, kind, "", 0)
@@ -56,7 +56,7 @@ def written_at(module: nn.Module, attribute: str) -> str:
     found = []
     for name, method in inspect.getmembers(type(module), inspect.isfunction):
         file = inspect.getfile(method)
-        if name != "__init__" and not file.startswith(_FOREIGN):
+        if name != "__init__" and not file.startswith(FOREIGN):
             found += [(not stores, file, line) for stores, line in _mentions(method, attribute)]
     return f" at {at_line(*min(found)[1:])}" if found else ""
 

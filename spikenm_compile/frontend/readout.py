@@ -29,9 +29,16 @@ def item(time: Time, value: Any, index: Any) -> Any:
     """`x[t]`, `x[:, t]`, and element `index` of what a reduction returns."""
     if isinstance(value, tuple | list):
         return value[index]
-    if isinstance(index, tuple) and all(i == slice(None) for i in index[:-1]):
-        return select(time, value, len(index) - 1, index[-1])
-    return select(time, value, 0, index)
+    dim, t = _time_index(index)
+    return select(time, value, dim, t)
+
+
+def _time_index(index: Any) -> tuple[int, Any]:
+    """(dimension, step) of the index in x[t], x[:, t], x[:, t, ...]; an index of another kind is its own step."""
+    parts = index if isinstance(index, tuple) else (index,)
+    dim = next((i for i, part in enumerate(parts) if part != slice(None)), 0)
+    is_one = dim <= 1 and all(part in (slice(None), ...) for part in parts[dim + 1 :])
+    return (dim, parts[dim]) if is_one else (0, index)
 
 
 def unbind(time: Time, value: Value, dim: int = 0) -> tuple[Value, ...]:
@@ -53,18 +60,24 @@ def stack(time: Time, values: Any, dim: int = 0) -> Sequence:
     return Sequence(steps[0].node, len(steps), dim)
 
 
+def concatenate(time: Time, values: Any) -> Flat:
+    """Steps 0..T-1 put together in the batch dimension."""
+    sequence = stack(time, values)
+    return Flat(sequence.node, sequence.length)
+
+
 def assign(time: Time, target: Any, index: Any, value: Value) -> Collected | Sequence:
-    """`out[t] = value` into a new tensor `out`, at each step in turn; the whole sequence once all are there."""
-    t = index[0] if isinstance(index, tuple) and all(i in (slice(None), ...) for i in index[1:]) else index
+    """`out[t] = value` or `out[:, t] = value` into a new tensor `out`, at each step in turn, until all are there."""
+    dim, t = _time_index(index)
     if not isinstance(target, Collected):
-        target = Collected((), len(target) if isinstance(target, Tensor) else time.num_steps)
+        target = Collected((), target.shape[dim] if isinstance(target, Tensor) else time.num_steps)
     if not isinstance(t, int) or not isinstance(value, Step) or not t == value.t == len(target.values):
         raise CaptureError(
             f"step {len(target.values)} of a sequence is written with index {index!r}; writing the value of each step "
             "t to out[t], in order, is supported; collect the steps in a list and use torch.stack"
         )
     values = (*target.values, value)
-    return stack(time, values) if len(values) == target.size else Collected(values, target.size)
+    return stack(time, values, dim) if len(values) == target.size else Collected(values, target.size)
 
 
 def total(time: Time, value: Value, dim: Any = None, keepdim: bool = False) -> Running:

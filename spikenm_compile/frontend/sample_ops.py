@@ -33,7 +33,9 @@ Rule = Callable[..., Any]
 
 
 def cat(time: Time, values: Any, dim: int = 0) -> Value:
-    """Values put together along a dimension of each sample."""
+    """The steps of a loop put together in the batch, or values along a dimension of each sample."""
+    if dim == 0 and len({value.t for value in values if isinstance(value, Step)}) > 1:
+        return readout.concatenate(time, values)
     first = _alike(time, values, "cat")
     axis = sample_axis(time, first, dim, "cat")
     return emit(time, torch.cat, (tuple(values), axis), axes_of(time, first))

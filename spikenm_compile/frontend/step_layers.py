@@ -36,7 +36,8 @@ def _unsupported(name: str, module: nn.Module) -> str:
     if isinstance(module, AutogradFunction):
         return (
             f"the autograd function {module.function.__name__} is a spiking function written by hand; a step graph "
-            "takes whole neurons; use the neurons of spikenm_compile.neurons"
+            "takes whole neurons; use the neurons of spikenm_compile.neurons, or make a "
+            "neuron of yours known with spikenm_compile.register_neuron"
         )
     if isinstance(module, stateful_types()):
         return (

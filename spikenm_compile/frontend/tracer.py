@@ -33,6 +33,7 @@ from spikenm_compile.frontend.recording import (
 )
 from spikenm_compile.frontend.snapshot import TrainingFlag, restored
 
+"""Folders of code that is not the user's."""
 _UNKNOWN_VALUE = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedFakeTensorException)
 _FACTORIES = (torch.zeros, torch.ones, torch.empty, torch.full, torch.rand, torch.randn)
 """Functions that take sizes: C code does not see the proxy in a size and would make a constant."""

@@ -218,29 +218,37 @@ def _check_names(neuron: Neuron) -> None:
 
 def _check_output(neuron: Neuron) -> None:
     """States and output change with the inputs, and the output has the levels that it is said to have."""
-    varying, ranges = {*neuron.inputs, *neuron.states}, dict[str, Range | float]()
-    ranges.update(neuron.scalars)
-    ranges |= {name: Range(min(v), max(v), all(map(float.is_integer, v))) for name, v in neuron.per_channel.items()}
-    ranges |= dict.fromkeys((*neuron.inputs, *neuron.states), ANY)
-    evaluate = Evaluator(RangeAlgebra())
+    varying = {*neuron.inputs, *neuron.states}
     for equation in neuron.parsed:
-        ranges[equation.name] = evaluate(equation.expression, ranges)
         (varying.add if _varies(equation.expression, varying) else varying.discard)(equation.name)
     for name in (*neuron.states, neuron.output):
         if name not in varying:
             supported = f"states and the output depend on {' or '.join(neuron.inputs)} or on a state"
             raise _wrong(neuron, f"'{name}', which never changes", supported)
-    levels, found = neuron.levels, ranges[neuron.output]
+    levels = neuron.levels
     if levels is None:
         return
     if levels.scale != 1.0 or not levels.fits_a_byte:
         raise _wrong(
             neuron, f"an output of {levels}", "whole numbers 0..255 or -128..127, without scale, are supported"
         )
-    assert isinstance(found, Range)
+    found = output_range(neuron)
     if not (found.is_whole and levels.low <= found.low and found.high <= levels.high):
         supported = f"it is said to be {levels}: emit a comparison, a count such as max(min(trunc(a), {levels.high}), "
         raise _wrong(neuron, f"an output '{neuron.output}' of {found}", f"{supported}{levels.low}), or set levels=None")
+
+
+def output_range(neuron: Neuron) -> Range:
+    """What the output can be, whatever the input."""
+    ranges: dict[str, Range | float] = {**neuron.scalars}
+    ranges |= {name: Range(min(v), max(v), all(map(float.is_integer, v))) for name, v in neuron.per_channel.items()}
+    ranges |= dict.fromkeys((*neuron.inputs, *neuron.states), ANY)
+    evaluate = Evaluator(RangeAlgebra())
+    for equation in neuron.parsed:
+        ranges[equation.name] = evaluate(equation.expression, ranges)
+    found = ranges[neuron.output]
+    assert isinstance(found, Range)
+    return found
 
 
 def _varies(expression: Expression, varying: set[str]) -> bool:
