@@ -117,7 +117,11 @@ class Places:
 
     def _kind(self, node: Node) -> tuple[Any, ...]:
         module = self._module(node)
-        return node.op, module.function if isinstance(module, AutogradFunction) else node.target
+        if isinstance(module, AutogradFunction):
+            return node.op, module.function
+        if isinstance(module, nn.Dropout):  # a call of F.dropout is a module of its own
+            return node.op, nn.Dropout, module.p
+        return node.op, node.target
 
     def _module(self, node: Node) -> nn.Module | None:
         return self.graph_module.get_submodule(str(node.target)) if node.op == "call_module" else None

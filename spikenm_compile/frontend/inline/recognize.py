@@ -78,11 +78,11 @@ def _firing(places: Places, finder: RegionFinder) -> Iterator[Node]:
 
 
 def _integrating(places: Places, finder: RegionFinder) -> Iterator[Node]:
-    """States that are no plain sums, the last one first: it may be made of the others."""
-    for node in reversed(places.nodes_of(places.num_steps - 1)):
-        is_total = is_sum(node) and places.before.get(node) in node.args and len(node.args) == 2
-        if finder.takes_state(node) and not is_total:
-            yield node
+    """States, the last one first: it may be made of the others. A total that others are made of comes after these."""
+    found = [n for n in reversed(places.nodes_of(places.num_steps - 1)) if finder.takes_state(n)]
+    totals = [n for n in found if is_sum(n) and places.before.get(n) in n.args and len(n.args) == 2]
+    yield from (n for n in found if n not in totals)
+    yield from reversed(totals)
 
 
 def _is_used(places: Places, finder: RegionFinder, uses: Uses, node: Node) -> bool:
@@ -90,7 +90,8 @@ def _is_used(places: Places, finder: RegionFinder, uses: Uses, node: Node) -> bo
         region = finder.find([node])
     except CaptureError:
         return True  # to be found again, and said
-    return bool(region.states) and not region.is_plain_sum() and bool(uses.outside(region))
+    is_readout = region.is_plain_sum() and uses.only_at_the_end(region)
+    return bool(region.states) and not is_readout and bool(uses.outside(region))
 
 
 def _replace_one(work: GraphModule, sink: Node) -> None:

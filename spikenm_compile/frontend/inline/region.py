@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NoReturn
 
+from torch import Tensor
 from torch.fx import Node
 
 from spikenm_compile.errors import CaptureError
@@ -165,7 +166,8 @@ class RegionFinder:
     def _is_scaling(self, node: Node) -> bool:
         varying = [n for n in node.all_input_nodes if self.places.varies[n]]
         is_now = self.places.step.get(node) == self.last and node in self.places.elementwise
-        return is_now and len(varying) == 1 and operation(node) != ""
+        has_size = any(not isinstance(n.meta.get(VALUE), Tensor) for n in node.all_input_nodes)
+        return is_now and len(varying) == 1 and operation(node) != "" and not has_size
 
     def _roots(self, node: Node) -> set[Node]:
         if not self._is_scaling(node):

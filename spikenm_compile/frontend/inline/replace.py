@@ -63,6 +63,11 @@ class Uses:
                 )
         return tuple(u for u in region.updates if any(self.users(n, inside) for n in self._places_of(u) if n in inside))
 
+    def only_at_the_end(self, region: Region) -> bool:
+        """Whether nobody but the neuron uses any of its values before the last step."""
+        inside = self.inside(region)
+        return not any(self.users(n, inside) for u in region.updates for n in self._places_of(u)[1:] if n in inside)
+
     def users(self, node: Node, inside: set[Node]) -> list[Node]:
         """Users that matter to the result and are no part of the neuron."""
         return [u for u in node.users if u in self._live and u not in inside]
@@ -85,7 +90,7 @@ def replace(places: Places, calls: Calls) -> None:
     previous: Node | None = None
     for t in range(places.num_steps):
         inputs = tuple(node for i in calls.region.inputs if (node := places.at(i, t)) is not None)
-        behind = max((*inputs, *([] if previous is None else [previous])), key=lambda node: order[node])
+        behind = max((*([] if previous is None else [previous]), *inputs), key=lambda node: order[node])
         call = _call(graph_module, behind, name, inputs, len(returns))
         order[call] = order[behind]
         previous = call

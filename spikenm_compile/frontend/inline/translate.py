@@ -120,7 +120,10 @@ class Translator:
         """A number, or a name for one value per channel."""
         value = self.values.constant(node)
         if not isinstance(value, Tensor):
-            return number(value)
+            raise CaptureError(
+                f"a neuron is computed with the size '{node.name}'{line_of(node)} of a tensor, {value} in this "
+                f"example; numbers and parameters are supported, which are the same for every input; {WAY_OUT}"
+            )
         per_channel = _per_channel(node, value.to(torch.float32), tuple(self.shape))
         first = per_channel[0]
         found: float | tuple[float, ...] = first if all(v == first for v in per_channel) else per_channel
