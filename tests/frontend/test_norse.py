@@ -147,13 +147,16 @@ def test_transform_masks_the_layers_between_neurons() -> None:
     assert int(model.fc_out.weight.count_nonzero()) <= model.fc_out.weight.numel() // 2
 
 
-def test_an_exponential_is_lifted_and_has_no_artifact(tmp_path: Path) -> None:
+def test_an_exponential_is_lifted_and_has_no_artifact_in_whole_numbers(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model = norse.Lift(norse.SequentialState(nn.Linear(8, 16), norse.LIFAdExCell(), nn.Linear(16, 4), norse.LIFCell()))
     x = torch.rand(NUM_STEPS, 2, 8) * 5
     assert torch.equal(run_steps(lift_model(model.eval(), x), x).output, model(x)[0])
     with pytest.raises(PassError, match="computes exp"):
-        compile_model(model, x, tmp_path / "net", target="onnx")
+        compile_model(model, x, tmp_path / "net", target="onnx", arithmetic="int8")
+    artifact = compile_model(model, x, tmp_path / "net", target="onnx", report=None)
+    assert artifact.manifest.code["kind"] == "onnx-step"
+    assert verify(artifact.path)[0].passed
 
 
 @pytest.mark.parametrize("target", ["native", "onnx"])
