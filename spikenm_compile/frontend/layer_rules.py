@@ -124,10 +124,11 @@ def check_layout(name: str, plain: nn.Module, value: Value, shape: Shape, *, mul
                 f"layer '{name}' ({type(plain).__name__}) computes over the last {last} dimensions, which hold time or "
                 "the batch; a step knows its own value of each sample only; read out over time after the last neuron"
             )
-    elif time_dim == 1 and not isinstance(plain, nn.Flatten):
+    elif time_dim not in (None, 0) and not isinstance(plain, nn.Flatten):
         raise CaptureError(
-            f"layer '{name}' ({type(plain).__name__}) gets a sequence [B, T, ...] and takes time, its dimension 1, as "
-            "channels, so that every output needs all steps; a step knows its own value only; weigh channels instead"
+            f"layer '{name}' ({type(plain).__name__}) gets a sequence with time in dimension {time_dim} and so "
+            "combines time steps; a step graph computes each step by itself; flatten time into the batch before the "
+            "layer, or compile the model without it"
         )
     elif not _leaves_time_alone(plain, time_dim, multi_step=multi_step):
         wanted = "a sequence [T, B, ...]" if multi_step else "one step [B, ...], or T steps as [T*B, ...]"

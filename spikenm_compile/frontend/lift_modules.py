@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend import lift_functions
@@ -15,7 +16,7 @@ from spikenm_compile.frontend.layer_rules import LAYER_RULES, check_layout, rule
 from spikenm_compile.frontend.lift_neurons import NeuronLifter
 from spikenm_compile.frontend.recording import AutogradFunction
 from spikenm_compile.frontend.time_algebra import Time
-from spikenm_compile.frontend.values import Sequence, Value
+from spikenm_compile.frontend.values import Sequence, Step, Value
 
 _ABSENT = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 
@@ -62,7 +63,16 @@ class ModuleLifter:
         check_layout(name, plain, value, self.time.builder.shape(value.node), multi_step=is_multi_step(module))
         if isinstance(plain, nn.Flatten):
             plain = nn.Flatten().eval()
+        self._refuse_norm_of_one_step(name, plain, value)
         return self.time.layer(name, without_side_effects(plain), value)
+
+    def _refuse_norm_of_one_step(self, name: str, plain: nn.Module, value: Value) -> None:
+        is_inner = isinstance(value, Step) and 0 < value.t < self.time.num_steps - 1
+        if is_inner and isinstance(plain, _BatchNorm) and self.time.builder.find(name, (value.node,), {}) is None:
+            raise CaptureError(
+                f"layer '{name}' ({type(plain).__name__}) normalises one time step, and others have norms of their own "
+                "(BNTT); a step graph computes the same at every step; use one batch norm for all steps"
+            )
 
 
 def _function_of(layer: nn.Module | None, value: Value) -> tuple[Any, ...] | None:

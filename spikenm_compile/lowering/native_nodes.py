@@ -213,14 +213,15 @@ def _sum_pool(planner: Planner, node: Node, pool: nn.AvgPool2d) -> None:
 
 
 def _join(planner: Planner, node: Node) -> None:
-    sources = node.all_input_nodes if len(node.all_input_nodes) == 2 else [source_of(node)] * 2
+    sources = [s for s in node.args if isinstance(s, Node)]
+    if len({size_of(s) for s in sources}) > 1:
+        shapes = " and ".join(f"'{s.name}' {list(s.meta[SHAPE])}" for s in sources)
+        raise PassError(
+            f"'{node.name}' joins {shapes}; native kernels join values of equal shape; bring them to one shape, or "
+            "build for onnx"
+        )
     a, b = (planner.values[s] for s in sources)
     levels, size = node.meta.get(LEVELS), size_of(node)
-    if any(size_of(s) != size for s in sources):
-        raise PassError(
-            f"'{node.name}' joins values of {' and '.join(str(list(s.meta[SHAPE])) for s in sources)}; native kernels "
-            "join values of one size; make them equal, or build for onnx"
-        )
     if levels is not None and levels.is_binary and node.target is operator.mul:
         _both(planner, node, a, b)
         return

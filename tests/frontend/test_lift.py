@@ -204,6 +204,14 @@ def test_readout_layers_and_in_place_arithmetic(forward: Callable[[Any, Tensor],
         assert result_node.meta[REGION] is Region.AFTER
 
 
+@torch.no_grad()
+def test_nothing_beside_the_output_is_no_output() -> None:
+    model, x = Net(lambda n, x: (n.spikes(n.fc(x)).mean(0), None), fc=nn.Linear(8, 8), spikes=IF()), torch.rand(3, 2, 8)
+    step_graph = lifted(model, x)
+    reset_states(model)
+    assert torch.equal(run_steps(step_graph, x).output, model(x)[0])
+
+
 def changing_loop(net: Any, x: Tensor) -> Tensor:
     out: Any = 0
     for t in range(4):
@@ -245,6 +253,12 @@ class Trace(base.MemoryModule):  # type: ignore[misc]
 
 
 FC = nn.Linear(8, 8)
+
+
+def norm_of_each_step(net: Any, x: Tensor) -> Tensor:
+    return torch.stack([net.spike(net.norms[t](net.fc(x[t]))) for t in range(3)])
+
+
 REFUSED: dict[str, tuple[nn.Module, str]] = {
     "changing loop": (Net(changing_loop, fc=FC, spike=single()), "gets 'mul_1' at step 1 and 'mul' at step 0"),
     "changing step": (Net(changing_step, fc=FC, spike=single()), "step 1 computes 'mul', which step 0 does not"),
@@ -275,6 +289,10 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "stateful layer": (
         nn.Sequential(Trace(), IF()),
         "'0' \\(Trace\\) keeps a state",
+    ),
+    "a norm of each step": (
+        Net(norm_of_each_step, fc=FC, norms=nn.ModuleList(nn.BatchNorm1d(8) for _ in range(3)), spike=single()),
+        r"'norms\.1' \(BatchNorm1d\) normalises one time step, and others have norms of their own \(BNTT\)",
     ),
     "partial sum": (
         Net(lambda n, x: n.b(n.a(x[0]) + n.a(x[1])) + n.a(x[2]), a=single(), b=single()),

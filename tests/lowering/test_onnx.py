@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from spikenm_compile.errors import PassError, TargetError
-from spikenm_compile.graph import PER_STEP, Region, initial_states, run_steps, the_input
+from spikenm_compile.graph import ALLOWED_FUNCTIONS, PER_STEP, Region, initial_states, run_steps, the_input
 from spikenm_compile.lowering.onnx import IR_VERSION, OPSET, to_onnx_sequence, to_onnx_step
 from spikenm_compile.neurons import integrate_and_fire
 from spikenm_compile.ops import SPIKES, IntConv2d, Levels, QuantizeInput, exact_dtype
@@ -374,3 +374,11 @@ def test_refuses_two_values_of_one_name() -> None:
     lowered = build.build(build.next[state])
     with pytest.raises(PassError, match=r"interface values \['v_next'\] of 'network' are named twice"):
         to_onnx_step(lowered, "network")
+
+
+def test_a_function_without_onnx_form_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ALLOWED_FUNCTIONS, operator.pow, "pow")
+    graph = examples.residual()
+    graph.graph.find_nodes(op="call_function", target=operator.add)[0].target = operator.pow
+    with pytest.raises(PassError, match=r"'add.*' calls pow; ONNX lowering knows add, sub, mul, div, maximum"):
+        to_onnx_step(graph, "x")
