@@ -292,7 +292,7 @@ REFUSED: dict[str, tuple[Form, str]] = {
     "einsum of all samples": (lambda y: torch.einsum("tbnc,tanc->tban", y, y), "combines each sample with all others"),
     "einsum of time and tokens": (
         lambda y: torch.einsum("tbnc,nbtc->tbnc", y[:, :, :T], y[:, :, :T]),
-        "uses 't' for time or samples in",
+        "uses 'n' for time or samples in",
     ),
     "einsum without a result": (lambda y: torch.einsum("tbnc,tbnc", y, y), "einsum 'tbnc,tbnc' has no form"),
     "einsum of a constant": (lambda y: torch.einsum("tbnc,cd->tbnd", y, MATRIX), "einsum .* has no form"),

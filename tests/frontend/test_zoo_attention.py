@@ -146,7 +146,7 @@ OVER_TIME: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "MultiDimensionalAttention": (
         lambda: AroundTokens(layer.MultiDimensionalAttention(3, 16, 2, 4), is_map=True),
-        r"layer 'attention\.ta\.sharedMLP\.0' \(Conv3d\) gets a sequence \[B, T, \.\.\.\] and takes time",
+        r"layer 'attention\.ta\.sharedMLP\.0' \(Conv3d\) gets a sequence with time in dimension 1",
     ),
     "channel attention": (
         lambda: AroundTokens(layer.MultiDimensionalAttention(3, 16, 2, 4, use_temporal=False), is_map=True),
@@ -170,7 +170,7 @@ OVER_TIME: dict[str, tuple[Callable[[], nn.Module], str]] = {
             reduction_t=2,
             reduction_c=4,
         ),
-        r"layer 'conv_blocks\.0\.attn\.ta\.sharedMLP\.0' \(Conv3d\) gets a sequence \[B, T, \.\.\.\] and takes time",
+        r"layer 'conv_blocks\.0\.attn\.ta\.sharedMLP\.0' \(Conv3d\) gets a sequence with time in dimension 1",
     ),
     "AttMSResNet": (
         lambda: AttMSResNet(T=3, num_classes=5, layers=(1, 1, 1), base_channels=8, reduction_c=4),
