@@ -8,12 +8,12 @@ from torch import nn
 from torch.fx import GraphModule, Node
 from tvm import tirx
 
-from spikenm_compile.errors import PassError
-from spikenm_compile.graph import INIT, PER_STEP, SHAPE, Region, Role, module_of, next_states, placeholders, the_input
+from spikenm_compile.graph import INIT, PER_STEP, Region, Role, module_of, next_states, placeholders, the_input
 from spikenm_compile.lowering.kernels.event_list import EventList, build_event_list
 from spikenm_compile.lowering.kernels.joins import build_last
 from spikenm_compile.lowering.kernels.values import Operand, build_convert
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Layout, Planes
+from spikenm_compile.lowering.nodes import size_of
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
 from spikenm_compile.neurons import Neuron
 from spikenm_compile.ops import IntConv2d, IntConvNeuron, pair
@@ -142,23 +142,3 @@ class Planner:
             elif isinstance(module, nn.Flatten | nn.Unflatten):
                 widest = max(widest, self.halo(user))
         return widest
-
-
-def source_of(node: Node) -> Node:
-    """The first argument of a node."""
-    source = node.args[0]
-    assert isinstance(source, Node)
-    return source
-
-
-def size_of(node: Node) -> tuple[int, int, int]:
-    """Height, width and channels of a node's value [C] or [C, H, W]."""
-    shape: tuple[int, ...] = node.meta[SHAPE]
-    if len(shape) == 1:
-        return 1, 1, shape[0]
-    if len(shape) != 3:
-        raise PassError(
-            f"'{node.name}' has {len(shape)} dimensions {list(shape)}; native kernels take [C] and [C, H, W], "
-            f"so reshape it or build for onnx"
-        )
-    return shape[1], shape[2], shape[0]
