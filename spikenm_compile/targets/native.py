@@ -42,7 +42,7 @@ class Native:
             TargetError, ToolError: this machine cannot run or link native code.
         """
         check_tvm()
-        from spikenm_compile.lowering.entry import ENTRY_OF, PREFIX, build_objects
+        from spikenm_compile.lowering.entry import build_objects, entry_names
         from spikenm_compile.lowering.native import plan
         from spikenm_compile.lowering.program import Space
 
@@ -50,7 +50,7 @@ class Native:
         program = plan(lowered, cpu.tile_width, num_steps)
         with tempfile.TemporaryDirectory() as scratch:
             kernels, entries, assembly = build_objects(program, cpu.tvm_target, Path(scratch))
-            link_shared([kernels, entries], directory / LIBRARY, [f"{PREFIX}_prepare", *ENTRY_OF.values()])
+            link_shared([kernels, entries], directory / LIBRARY, entry_names(program))
         emit("tir.py", f"# {name} for {cpu.name}\n" + "\n".join(f.script() for f in program.functions))
         emit("kernels.s", assembly)
         sizes = program.sizes
