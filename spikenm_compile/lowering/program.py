@@ -80,6 +80,8 @@ class Program:
     sizes: dict[Space, int] = field(default_factory=lambda: dict.fromkeys(Space, 0))
     buffers: list[ArenaBuffer] = field(default_factory=list)
     """All of the arena."""
+    frame: int = 0
+    """Where in the arena one step of the input can be put together from events; only after `add_frame`."""
     packed: list[dict[str, Any]] = field(default_factory=list)
     """Stored tensors in the order they are laid out in `packed`: tensor, offset, bytes."""
     states: list[dict[str, Any]] = field(default_factory=list)
@@ -94,6 +96,10 @@ class Program:
         if space is Space.ARENA:
             self.buffers.append(ArenaBuffer(place.offset, num_bytes, zero_bytes))
         return place
+
+    def add_frame(self, num_bytes: int) -> None:
+        """Reserve the input frame in the arena."""
+        self.frame = self.allocate(Space.ARENA, num_bytes).offset
 
 
 def padded(num_bytes: int) -> int:

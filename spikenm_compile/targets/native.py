@@ -10,7 +10,7 @@ from typing import Any
 from torch.fx import GraphModule
 
 from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS
-from spikenm_compile.targets.base import Emit, no_emit
+from spikenm_compile.targets.base import Contents, Emit, no_emit
 from spikenm_compile.targets.cpu import Cpu, detect
 from spikenm_compile.targets.linker import link_shared
 from spikenm_compile.targets.toolchain import check_tvm
@@ -33,7 +33,14 @@ class Native:
         return "plain C shared library for this machine's CPU"
 
     def build(
-        self, lowered: GraphModule, directory: Path, *, name: str, num_steps: int, emit: Emit = no_emit
+        self,
+        lowered: GraphModule,
+        directory: Path,
+        *,
+        name: str,
+        num_steps: int,
+        emit: Emit = no_emit,
+        contents: Contents | None = None,
     ) -> dict[str, Any]:
         """Write model.so; `name` goes into the emitted text only, since the manifest knows the entry points.
 
