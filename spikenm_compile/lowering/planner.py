@@ -35,10 +35,10 @@ class Value:
 class Planner:
     """The program so far; `values` says where each node's value is."""
 
-    def __init__(self, lowered: GraphModule, tile_width: int, max_steps: int) -> None:
+    def __init__(self, lowered: GraphModule, tile_width: int, max_steps: int, prefix: str = "spikenm") -> None:
         self.lowered = lowered
         self.tile_width = tile_width
-        self.program = Program(max_steps)
+        self.program = Program(max_steps, prefix)
         self.region = Region.BEFORE
         self.values: dict[Node, Value] = {}
         self.emitted: dict[Node, Value] = {}
@@ -61,7 +61,7 @@ class Planner:
 
     def name(self, kind: str) -> str:
         """A new kernel's name."""
-        return f"k{len(self.program.functions)}_{kind}"
+        return f"{self.program.prefix}_{len(self.program.functions)}_{kind}"
 
     def emit(self, functions: list[tirx.PrimFunc], *places: Place, steps: Steps | None = None) -> None:
         """Call the last of `functions` in the current region."""
@@ -73,7 +73,9 @@ class Planner:
     def new(self, layout: Layout, *, is_static: bool | None = None) -> Value:
         """A buffer in the arena, by default for every step if this is the region of steps."""
         once = self.region is not Region.STEP if is_static is None else is_static
-        place = self.program.allocate(Space.ARENA, layout.num_bytes(1 if once else self.program.max_steps))
+        num_bytes = layout.num_bytes(1 if once else self.program.max_steps)
+        zero_bytes = layout.num_bytes(1) if layout.has_gaps else 0
+        place = self.program.allocate(Space.ARENA, num_bytes, zero_bytes=zero_bytes)
         return Value(Operand(layout, once), place)
 
     def as_layout(self, value: Value, layout: Layout) -> Value:

@@ -23,7 +23,24 @@ def _onnx() -> Target:
     return Onnx()
 
 
-TARGETS: dict[str, Callable[[], Target]] = {"native": _native, "onnx": _onnx}
+def _c_library(cpu: str) -> Callable[[], Target]:
+    def make() -> Target:
+        from spikenm_compile.targets.c_library import CLibrary
+        from spikenm_compile.targets.cpu import EDGE_CPUS
+
+        return CLibrary(next(known for known in EDGE_CPUS if known.name == cpu))
+
+    return make
+
+
+C_LIBRARIES = ("arm", "cortex-a53", "cortex-a72", "cortex-a76", "armv7-neon", "x86-64-v3", "x86-64-v4")
+"""CPUs (targets.cpu) that C libraries are built for."""
+
+TARGETS: dict[str, Callable[[], Target]] = {
+    "native": _native,
+    "onnx": _onnx,
+    **{cpu: _c_library(cpu) for cpu in C_LIBRARIES},
+}
 """Name -> how to get the target."""
 
 
