@@ -23,6 +23,12 @@ def _onnx() -> Target:
     return Onnx()
 
 
+def _portable_c() -> Target:
+    from spikenm_compile.targets.portable_c import PortableC
+
+    return PortableC()
+
+
 def _c_library(cpu: str) -> Callable[[], Target]:
     def make() -> Target:
         from spikenm_compile.targets.c_library import CLibrary
@@ -39,6 +45,7 @@ C_LIBRARIES = ("arm", "cortex-a53", "cortex-a72", "cortex-a76", "armv7-neon", "x
 TARGETS: dict[str, Callable[[], Target]] = {
     "native": _native,
     "onnx": _onnx,
+    "c": _portable_c,
     **{cpu: _c_library(cpu) for cpu in C_LIBRARIES},
 }
 """Name -> how to get the target."""

@@ -44,15 +44,25 @@ def kernels_source(program: Program, arena: Arena) -> str:
 def weights_header(program: Program) -> str:
     """The text of weights.h."""
     lines = [f"extern const {_declaration(array)};" for array in program.arrays]
+    lines.append(f"extern const uint64_t {_packed(program)};")
     return "\n".join(["/* Constant data of the network. */", "#include <stdint.h>", "", *lines, ""])
 
 
 def weights_source(program: Program) -> str:
     """The text of weights.c."""
     parts = ["/* Weights by input channel, scales and biases of the network. */", '#include "weights.h"', ""]
+    parts += [
+        "/* What model.c hands to prepare, which has nothing to do. */",
+        f"const uint64_t {_packed(program)} = {{0}};",
+        "",
+    ]
     for array in program.arrays:
         parts += [f"const {_declaration(array)} = {{", *_numbers(array), "};", ""]
     return "\n".join(parts)
+
+
+def _packed(program: Program) -> str:
+    return f"{program.prefix}weights[1]"
 
 
 def _layers(program: Program) -> Iterator[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch.fx import GraphModule
 
-from spikenm_compile.graph import REGION, Region, result
+from spikenm_compile.graph import REGION, Region, result, the_input
 from spikenm_compile.lowering.c.layouts import Kind
 from spikenm_compile.lowering.c.nodes import plan_node
 from spikenm_compile.lowering.c.planner import Planner, sizes
-from spikenm_compile.lowering.c.program import Program
+from spikenm_compile.lowering.c.program import Buffer, Program
 from spikenm_compile.lowering.c.weights import Rows
 
 
@@ -31,6 +31,8 @@ def plan_c(lowered: GraphModule, prefix: str, *, rows: Rows = "auto", keep_spike
             if node.op.startswith("call_") and node.meta[REGION] is region:
                 plan_node(planner, node)
     _write_output(planner)
+    source = planner.values[the_input(lowered)].layout
+    planner.program.frame = Buffer(planner.program.names.new("at_frame"), source.num_bytes, str(source))
     spikes = planner.program.spikes
     planner.program.kept += [spike.buffer for spike in (spikes if keep_spikes else spikes[-1:])]
     return planner.program

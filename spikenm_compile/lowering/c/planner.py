@@ -8,7 +8,7 @@ from torch.fx import GraphModule, Node
 
 from spikenm_compile.graph import INIT, PER_STEP, Region, Role, next_states, placeholders, the_input
 from spikenm_compile.lowering.c.layouts import FLOAT_BYTES, Kind, Layout
-from spikenm_compile.lowering.c.memory import ALIGNMENT
+from spikenm_compile.lowering.c.memory import ALIGNMENT, INPUT
 from spikenm_compile.lowering.c.names import Names
 from spikenm_compile.lowering.c.program import Buffer, Call, Program, State
 from spikenm_compile.lowering.c.sources import identifiers
@@ -52,7 +52,7 @@ class Planner:
         layout = Layout(Kind.PLANES, *size_of(source))
         per_step: bool = source.meta[PER_STEP]
         self.program.input_values = layout.count if per_step else 0
-        self.values[source] = Value(layout, "input", None, Region.STEP if per_step else Region.BEFORE)
+        self.values[source] = Value(layout, INPUT, None, Region.STEP if per_step else Region.BEFORE)
         for node in placeholders(self.lowered, Role.STATE):
             layout = Layout(Kind.FLOATS, *size_of(node))
             constant, offset = self.program.names.new(f"state_{node.name}"), self.program.state_bytes

@@ -90,6 +90,8 @@ class Program:
     """float32 values by which the input advances at each step; 0 where it stays."""
     output_values: int = 0
     """float32 values by which the output advances at each step; 0 where it is written once."""
+    frame: Buffer | None = None
+    """Where one step of the input can be put together from events or bits."""
     used: set[str] = field(default_factory=set)
     """Kernel sources that calls and tables need."""
 

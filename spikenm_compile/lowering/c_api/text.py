@@ -24,9 +24,15 @@ TEMPLATES = {
 T = TypeVar("T")
 
 
-def c_files(interface: Interface, check: CpuCheck) -> dict[str, str]:
-    """File name -> text of all files that depend on the interface alone."""
-    words = _words(interface, check)
+def c_files(interface: Interface, check: CpuCheck, library: str = "libmodel.a") -> dict[str, str]:
+    """File name -> text of all files that depend on the interface alone.
+
+    Args:
+        interface: of the network.
+        check: of the CPU.
+        library: what is linked with a program that uses the network, for the comments that say how.
+    """
+    words = _words(interface, check) | {"LIBRARY": library}
     return {file: fill((Path(__file__).parent / template).read_text(), words) for file, template in TEMPLATES.items()}
 
 
