@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
-
-from tvm import tirx
+from typing import TYPE_CHECKING, Any
 
 from spikenm_compile.graph import Region
+
+if TYPE_CHECKING:
+    from tvm import tirx
 
 ALIGNMENT = 64
 """In bytes."""

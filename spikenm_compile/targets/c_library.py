@@ -72,12 +72,18 @@ class CLibrary:
         from spikenm_compile.lowering.c_api.cmake import CMAKE, cmake_text
         from spikenm_compile.lowering.c_api.cpu_check import cpu_check
         from spikenm_compile.lowering.c_api.data import VECTORS, WEIGHTS, packed_weights, vectors_text, weights_text
-        from spikenm_compile.lowering.c_api.interface import HEADER_BYTES, identifier, interface_of, program_prefix
+        from spikenm_compile.lowering.c_api.interface import (
+            HEADER_BYTES,
+            identifier,
+            interface_of,
+            memory_of,
+            program_prefix,
+        )
         from spikenm_compile.lowering.c_api.text import c_files, exported
         from spikenm_compile.lowering.entry import build_objects
 
         program = self._plan(lowered, program_prefix(identifier(name)), self.max_steps or num_steps)
-        interface = interface_of(lowered, program, name=name, target=self.name, num_steps=num_steps)
+        interface = interface_of(lowered, memory_of(program), name=name, target=self.name, num_steps=num_steps)
         files = c_files(interface, cpu_check(self.cpu.machine, self.cpu.features))
         files[VECTORS] = vectors_text(interface, contents.vectors)
         files[WEIGHTS] = weights_text(interface, packed_weights(program, contents.tensors))

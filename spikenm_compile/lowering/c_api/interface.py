@@ -31,7 +31,7 @@ class InitialValue:
 
 @dataclass(frozen=True)
 class Neurons:
-    """Spikes of a layer that can be read after a call; `offset` in bytes of the working memory."""
+    """Spikes of a layer that can be read after a call: bits [t][y + 2 halo][x + 2 halo][pixel_bytes]."""
 
     name: str
     channels: int
@@ -39,6 +39,9 @@ class Neurons:
     width: int
     halo: int
     offset: int
+    """In bytes of the working memory."""
+    pixel_bytes: int
+    """Channel c is bit c % 8 of byte c // 8 of a pixel."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,28 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Interface:
-    """A network as its C header describes it. Sizes in bytes."""
+class Memory:
+    """Where a program keeps what the generated files touch. Sizes in bytes."""
+
+    max_steps: int
+    params_bytes: int
+    work_bytes: int
+    neuron_bytes: int
+    frame_offset: int
+    """Of the input frame in the working memory."""
+    initial: tuple[InitialValue, ...]
+    neurons: tuple[Neurons, ...]
+
+
+@dataclass(frozen=True)
+class Interface(Memory):
+    """A network as its C header describes it."""
 
     name: str
     """A C identifier."""
     title: str
     target: str
     num_steps: int
-    max_steps: int
     input_shape: tuple[int, int, int]
     """[C, H, W]."""
     input_per_step: bool
@@ -71,13 +87,6 @@ class Interface:
     output_size: int
     """Values of one output."""
     output_per_step: bool
-    params_bytes: int
-    work_bytes: int
-    neuron_bytes: int
-    frame_offset: int
-    """Of the input frame in the working memory."""
-    initial: tuple[InitialValue, ...]
-    neurons: tuple[Neurons, ...]
     layers: tuple[Weights, ...]
 
     @property
@@ -113,8 +122,27 @@ def program_prefix(name: str) -> str:
     return f"{name}_k"
 
 
-def interface_of(lowered: GraphModule, program: Program, *, name: str, target: str, num_steps: int) -> Interface:
-    """Collect the facts; `program` has an input frame, and the prefix of the network."""
+def memory_of(program: Program) -> Memory:
+    """The memory of a native program, which has an input frame."""
+    return Memory(
+        max_steps=program.max_steps,
+        params_bytes=program.sizes[Space.PARAMS],
+        work_bytes=program.sizes[Space.ARENA],
+        neuron_bytes=program.sizes[Space.STATE],
+        frame_offset=program.frame,
+        initial=tuple(InitialValue(s["offset"] // 4, math.prod(s["shape"]), s["init"]) for s in program.states),
+        neurons=tuple(
+            Neurons(
+                *(s[key] for key in ("layer", "channels", "height", "width", "halo", "offset")),
+                pixel_bytes=-(-s["channels"] // 64) * 8,
+            )
+            for s in program.spikes
+        ),
+    )
+
+
+def interface_of(lowered: GraphModule, memory: Memory, *, name: str, target: str, num_steps: int) -> Interface:
+    """Collect the facts."""
     source, output = the_input(lowered), result(lowered)
     shape: tuple[int, ...] = source.meta[SHAPE]
     levels = [str(m.levels) for m in lowered.modules() if isinstance(m, QuantizeInput)]
@@ -123,20 +151,12 @@ def interface_of(lowered: GraphModule, program: Program, *, name: str, target: s
         title=name,
         target=target,
         num_steps=num_steps,
-        max_steps=program.max_steps,
         input_shape=(shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1),
         input_per_step=source.meta[PER_STEP],
         levels=levels[0] if levels else "float32",
         output_size=math.prod(output.meta[SHAPE]),
         output_per_step=output.meta[REGION] is Region.STEP,
-        params_bytes=program.sizes[Space.PARAMS],
-        work_bytes=program.sizes[Space.ARENA],
-        neuron_bytes=program.sizes[Space.STATE],
-        frame_offset=program.frame,
-        initial=tuple(InitialValue(s["offset"] // 4, math.prod(s["shape"]), s["init"]) for s in program.states),
-        neurons=tuple(
-            Neurons(s["layer"], s["channels"], s["height"], s["width"], s["halo"], s["offset"]) for s in program.spikes
-        ),
+        **vars(memory),
         layers=tuple(_weights(m) for m in lowered.modules() if isinstance(m, IntConv2d)),
     )
 

@@ -89,7 +89,9 @@ def _words(i: Interface, check: CpuCheck) -> dict[str, str]:
             lambda v: f"{v.offset}u, {v.count}u, {c_float(v.first)}",
             "0u, 0u, 0.0f",
         ),
-        "KEPT": _table("kept_spikes kept_layers", i.neurons, lambda s: f"{s.offset}u, {s.halo}", "0u, 0"),
+        "KEPT": _table(
+            "kept_spikes kept_layers", i.neurons, lambda s: f"{s.offset}u, {s.halo}, {s.pixel_bytes}", "0u, 0, 0"
+        ),
         "DESCRIPTION": _description(i),
         "CPU_CHECK": check.code,
         "FEATURES": check.features,
