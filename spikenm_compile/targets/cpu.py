@@ -33,10 +33,10 @@ class Cpu:
     """First-level data cache of one core, typical of such machines."""
     l2_bytes: int
     """Second-level cache that a core can use, typical of such machines."""
+    has_float_abi: bool = False
+    """Whether LLVM has to be told that floats are passed in registers."""
     cflags: tuple[str, ...] = ()
     """What a C compiler has to be told beyond its default for the triple."""
-    rounds_in_hardware: bool = True
-    """Whether one instruction rounds float32 to whole numbers; else LLVM would call libm."""
 
     @property
     def tile_width(self) -> int:
@@ -47,6 +47,8 @@ class Cpu:
     def tvm_target(self) -> dict[str, Any]:
         """TVM's description."""
         target: dict[str, Any] = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.mcpu}
+        if self.has_float_abi:
+            target["mfloat-abi"] = "hard"
         return target | ({"mattr": list(self.mattr)} if self.mattr else {})
 
 
@@ -101,7 +103,7 @@ ARM = replace(AARCH64, name="arm")
 CORTEX_A53 = _aarch64("cortex-a53", "cortex-a53", ("+neon",), ("asimd",), 32 * KIB, 512 * KIB)
 CORTEX_A72 = _aarch64("cortex-a72", "cortex-a72", ("+neon",), ("asimd",), 32 * KIB, 1024 * KIB)
 CORTEX_A76 = _aarch64("cortex-a76", "cortex-a76", ("+neon", "+dotprod"), _ARMV8_2, 64 * KIB, 512 * KIB)
-# Sixteen 128-bit registers, and no instruction that rounds to whole numbers before Armv8 (VRINT).
+# Sixteen 128-bit registers.
 ARMV7_NEON = Cpu(
     "armv7-neon",
     machine="armv7l",
@@ -114,8 +116,8 @@ ARMV7_NEON = Cpu(
     gnu_triple="arm-linux-gnueabihf",
     l1_bytes=32 * KIB,
     l2_bytes=256 * KIB,
+    has_float_abi=True,
     cflags=("-march=armv7-a", "-mfpu=neon", "-mfloat-abi=hard"),
-    rounds_in_hardware=False,
 )
 CPUS = (X86_64_V4, X86_64_V3, X86_64_V2, AARCH64)
 """What `native` chooses from, best first within an architecture."""

@@ -42,7 +42,8 @@ def link_shared(
     )
     script.unlink()
     if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        lines = [line for line in done.stderr.strip().splitlines() if not line.startswith("collect2:")]
+        reason = (lines or ["no message"])[-1]
         raise ToolError(
             f"{' '.join(compiler)} could not link the library: {reason}; "
             "a C compiler that links ELF shared libraries is needed"
