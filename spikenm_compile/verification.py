@@ -2,13 +2,14 @@
 
 The reference is rebuilt from the artifact's own weights and graph and computed by PyTorch. Compared are the output,
 the spikes of every layer at every step and the final state, in both forms: the whole sequence, and step by step.
-Layers of a C library share memory: of their spikes, those of the last can be read. Counts and real numbers that a
-layer emits are not recorded by artifacts: its states and its readers are compared. Numbers are compared by value; only
-the sign of a zero may differ.
+Layers of a C library share memory: of their spikes, those of the last can be read. C sources are compiled for this
+machine first. Counts and real numbers that a layer emits are not recorded by artifacts: its states and its readers are
+compared. Numbers are compared by value; only the sign of a zero may differ.
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +19,15 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from spikenm_compile.artifact.directory import read_artifact
+from spikenm_compile.artifact.directory import Artifact, read_artifact
 from spikenm_compile.artifact.tensors import read_tensors
 from spikenm_compile.graph import PER_STEP, REGION, SHAPE, Region, StepResult, result, run_steps, the_input
 from spikenm_compile.ops import Levels, QuantizeInput
 from spikenm_compile.package import VECTORS_NAME, read_lowered
 from spikenm_compile.report.table import format_table
 from spikenm_compile.runtime import Model, load
+from spikenm_compile.runtime.c_library import CLibraryModel
+from spikenm_compile.targets.portable_c import SOURCES, compile_for_host
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 NUM_FRESH = 32
@@ -82,13 +85,23 @@ def verify(path: str | Path, inputs: Mapping[str, Tensor] | None = None, *, seed
         ToolError, TargetError: this machine cannot run the artifact.
     """
     artifact = read_artifact(Path(path))
-    model, lowered = load(path), read_lowered(artifact)
+    model, lowered = _open(artifact), read_lowered(artifact)
     vectors = read_tensors(artifact.path / VECTORS_NAME)
     checks = [_check_vectors(model, vectors)]
     fresh = {"fresh": fresh_inputs(lowered, model.manifest.num_steps, seed)}
     for name, values in {**fresh, **(inputs or {})}.items():
         checks += [_check_sequence(name, model, lowered, values), _check_steps(name, model, lowered, values)]
     return checks
+
+
+def _open(artifact: Artifact) -> Model:
+    """The artifact as a model; sources are compiled for this machine first."""
+    code = artifact.manifest.code
+    if code["kind"] != "c_sources":
+        return load(artifact.path)
+    with tempfile.TemporaryDirectory(prefix="spikenm-") as scratch:
+        library = compile_for_host([artifact.path / name for name in SOURCES], str(code["symbol"]), Path(scratch))
+        return CLibraryModel(artifact, library=library)
 
 
 def fresh_inputs(lowered: GraphModule, num_steps: int, seed: int) -> Tensor:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from spikenm_compile.artifact.c_library import read_c_library_code
+from spikenm_compile.artifact.c_library import CLibraryCode, read_c_library_code
 from spikenm_compile.artifact.directory import Artifact
 from spikenm_compile.errors import ArtifactError, TargetError
 from spikenm_compile.runtime.c_functions import CFunctions
@@ -27,22 +28,17 @@ class CLibraryModel(Model):
     Args:
         artifact: a checked artifact whose code is of kind c_library.
         threads: samples of a batch that run at a time; each thread expands the weights for itself.
+        library: a library that was made for this machine of an artifact's sources (kind c_sources).
 
     Raises:
         ArtifactError: the code section or the library is not as it should be.
         TargetError: this machine cannot run it, or it was not linked.
     """
 
-    def __init__(self, artifact: Artifact, threads: int = 1) -> None:
+    def __init__(self, artifact: Artifact, threads: int = 1, library: Path | None = None) -> None:
         super().__init__(artifact)
         self._code = code = read_c_library_code(artifact)
-        check_machine(artifact.manifest.name, code.machine, ())
-        if code.library is None:
-            raise TargetError(
-                f"artifact '{artifact.path}' holds no shared library, since there was no C compiler for its target "
-                "where it was built; build it again on a machine that has one"
-            )
-        self._functions = CFunctions(artifact.path / code.library, code.symbol)
+        self._functions = CFunctions(library or _library_of(artifact, code), code.symbol)
         self._check_sizes()
         self._initial = aligned_zeros(code.state_bytes)
         self._threads = threads
@@ -158,6 +154,17 @@ class CLibraryModel(Model):
             return
         with ThreadPoolExecutor(self._threads) as pool:
             list(pool.map(run, range(batch)))
+
+
+def _library_of(artifact: Artifact, code: CLibraryCode) -> Path:
+    """The artifact's own library, which must be for this machine."""
+    check_machine(artifact.manifest.name, code.machine, ())
+    if code.library is None:
+        raise TargetError(
+            f"artifact '{artifact.path}' holds no shared library, since there was no C compiler for its target "
+            "where it was built; build it again on a machine that has one"
+        )
+    return artifact.path / code.library
 
 
 def _rows(array: npt.NDArray[Any]) -> range:

@@ -35,6 +35,11 @@ def load(path: str | PathLike[str], *, threads: int = 1) -> Model:
         from spikenm_compile.runtime.c_library import CLibraryModel
 
         return CLibraryModel(artifact, threads=threads)
+    if kind == "c_sources":
+        raise TargetError(
+            f"artifact '{path}' holds C sources, which Python cannot run; its CMakeLists.txt builds them, verify "
+            "compiles and proves them here, and target native is for Python"
+        )
     if kind == "onnx":
         from spikenm_compile.runtime.onnx import OnnxModel
 

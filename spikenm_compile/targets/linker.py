@@ -33,7 +33,7 @@ def link_shared(
     Raises:
         ToolError: no compiler, or it fails.
     """
-    compiler = command or [_compiler()]
+    compiler = command or [host_compiler()]
     script = library.with_suffix(".map")
     script.write_text("{ global: " + " ".join(f"{name};" for name in exports) + " local: *; };\n")
     flags = ["-shared", "-nostartfiles", "-Wl,-s", "-Wl,--build-id=none", f"-Wl,--version-script={script}"]
@@ -50,8 +50,12 @@ def link_shared(
         )
 
 
-def _compiler() -> str:
-    """The C compiler of this machine."""
+def host_compiler() -> str:
+    """The C compiler of this machine.
+
+    Raises:
+        ToolError: there is none.
+    """
     compiler = find_compiler()
     if compiler is None:
         found = (

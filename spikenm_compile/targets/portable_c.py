@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,9 @@ from torch.fx import GraphModule
 
 from spikenm_compile.passes.select_kernels import LEVEL_ROWS, SPIKE_ROWS
 from spikenm_compile.targets.base import Contents, Emit, no_emit
+from spikenm_compile.targets.cross import Toolchain
 from spikenm_compile.targets.footprint import measure_code
+from spikenm_compile.targets.linker import host_compiler
 
 if TYPE_CHECKING:
     from spikenm_compile.lowering.c.weights import Rows
@@ -71,7 +74,7 @@ class PortableC:
             (directory / file).write_text(text)
         emit("kernels.c", files["kernels.c"])
         return {
-            "kind": "c_library",
+            "kind": "c_sources",
             "library": None,
             "symbol": interface.name,
             "cpu": self.name,
@@ -86,5 +89,25 @@ class PortableC:
                 {"name": s.name, "offset": s.offset + HEADER_BYTES, "shape": list(s.shape), "init": s.init}
                 for s in program.states
             ],
-            "spikes": [neurons.name for neurons in interface.neurons],
+            "spikes": [{"layer": n.name, "shape": [n.channels, n.height, n.width]} for n in interface.neurons],
         }
+
+
+def compile_for_host(sources: Sequence[Path], symbol: str, folder: Path) -> Path:
+    """A shared library for this machine, in `folder`.
+
+    Args:
+        sources: C files that lie beside their headers.
+        symbol: how the names of the exported functions begin.
+        folder: an existing directory.
+
+    Raises:
+        ToolError: no C compiler, or it fails.
+    """
+    toolchain = Toolchain((host_compiler(),), (), FLAGS)
+    objects = [folder / f"{source.stem}.o" for source in sources]
+    for source, target in zip(sources, objects, strict=True):
+        toolchain.compile(source, target)
+    library = folder / "libmodel.so"
+    toolchain.link(objects, library, [f"{symbol}_*"])
+    return library

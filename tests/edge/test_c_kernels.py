@@ -23,6 +23,7 @@ from spikenm_compile.graph import Region
 from spikenm_compile.lowering.c.plan import plan_c
 from spikenm_compile.lowering.c.weights import Rows
 from spikenm_compile.neurons import Neuron, integrate_and_fire
+from spikenm_compile.ops import IntConv2d
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
@@ -61,6 +62,21 @@ def test_rows_in_both_forms_and_memory_with_and_without_reuse(tmp_path: Path, ro
     if not keep_spikes:
         program.spikes[:] = program.spikes[-1:]
         (tmp_path / "network.h").write_text(network.header())
+    network.check(x)
+
+
+def test_a_layer_with_more_weights_than_16_bits_count(tmp_path: Path) -> None:
+    b = StepGraphBuilder((300,))
+    s = b.neuron("lif1", b.layer("fc1", nn.Linear(300, 300), b.x))
+    x = torch.rand(3, 300)
+    graph = lower_graph(b.output(b.mean(b.layer("fc2", nn.Linear(300, 300), s))), x)
+    network = CNetwork.write(graph, tmp_path, rows="sparse")
+    assert "add_long_sparse_row" not in network.program.used
+    for module in graph.modules():
+        if isinstance(module, IntConv2d):
+            module.weight = torch.randint(1, 20, module.weight.shape, dtype=torch.int8)
+    network = CNetwork.write(graph, tmp_path, rows="sparse")
+    assert "add_long_sparse_row" in network.program.used
     network.check(x)
 
 

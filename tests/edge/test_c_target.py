@@ -17,10 +17,13 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from spikenm_compile.build import main as build_main
+from spikenm_compile.errors import TargetError, ToolError
 from spikenm_compile.package import write_package
 from spikenm_compile.passes.select_kernels import LEVEL_ROWS, SPIKE_ROWS
 from spikenm_compile.pattern import Pattern
+from spikenm_compile.runtime import load
 from spikenm_compile.targets.portable_c import SOURCES, PortableC
+from spikenm_compile.verification import verify
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
@@ -91,6 +94,26 @@ def test_without_a_compiler_for_microcontrollers(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert build_main(["--target", "c", "--out", str(tmp_path / "a")]) == 0
     assert re.search(r"flash: \d+ bytes of constants, and code \(no compiler to measure it\)", capsys.readouterr().out)
+
+
+def test_verify_compiles_the_sources_and_proves_them(digits: Path, tmp_path: Path) -> None:
+    checks = verify(digits)
+    assert all(check.passed and check.compared for check in checks)
+    graph, x = event_network()
+    write_package(graph, PortableC(), tmp_path / "net", name="net", pattern=Pattern(2, 4), samples=x)
+    assert all(check.passed and check.compared for check in verify(tmp_path / "net", {"given": x}))
+
+
+def test_python_says_how_to_run_sources(digits: Path) -> None:
+    with pytest.raises(TargetError, match=r"holds C sources, which Python cannot run; its CMakeLists.txt builds them"):
+        load(digits)
+
+
+def test_verify_without_a_compiler(digits: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CC", raising=False)
+    with pytest.raises(ToolError, match="needs a C compiler and none of cc, gcc, clang is on the path"):
+        verify(digits)
 
 
 SPIKE_INPUT = """

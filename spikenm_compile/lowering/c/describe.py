@@ -8,6 +8,7 @@ from spikenm_compile.lowering.c.layouts import FLOAT_BYTES
 from spikenm_compile.lowering.c.memory import Arena
 from spikenm_compile.lowering.c.program import Program
 from spikenm_compile.lowering.c_api.interface import InitialValue, Memory, Neurons
+from spikenm_compile.lowering.program import padded
 
 
 def memory_of(program: Program, arena: Arena) -> Memory:
@@ -18,7 +19,7 @@ def memory_of(program: Program, arena: Arena) -> Memory:
         max_steps=1,
         params_bytes=0,
         work_bytes=arena.num_bytes,
-        neuron_bytes=program.state_bytes,
+        neuron_bytes=padded(program.state_bytes),
         frame_offset=arena.offsets[program.frame],
         initial=tuple(InitialValue(s.offset // FLOAT_BYTES, math.prod(s.shape), s.init) for s in program.states),
         neurons=tuple(

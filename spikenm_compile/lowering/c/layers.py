@@ -66,10 +66,11 @@ def _convolution_table(planner: Planner, conv: IntConv2d, source: Layout, out: L
         fields[f"dilation_{axis}"] = conv.dilation[index]
     rows = choose_rows(conv, planner.rows)
     if isinstance(rows, SparseRows):
-        fields["add_row"] = "add_sparse_row"
         fields["values"] = program.add_array(f"{conv.layer}_values", "int8_t", rows.values, "int8")
         fields["kept"] = program.add_array(f"{conv.layer}_kept", "uint8_t", rows.kept, "uint8")
-        fields["first"] = program.add_array(f"{conv.layer}_first", "uint32_t", rows.first, "uint32")
+        long, c_type = ("long_", "uint32") if rows.is_long else ("", "uint16")
+        fields["add_row"] = f"add_{long}sparse_row"
+        fields[f"{long}first"] = program.add_array(f"{conv.layer}_first", f"{c_type}_t", rows.first, c_type)
     else:
         fields["values"] = program.add_array(f"{conv.layer}_rows", "int8_t", rows, "int8")
     for part in ("scale", "bias"):

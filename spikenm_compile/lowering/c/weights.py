@@ -10,7 +10,7 @@ Rows are constants: a microcontroller reads them from flash, and nothing is expa
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,6 @@ from spikenm_compile.ops import IntConv2d
 
 Rows = Literal["auto", "dense", "sparse"]
 """How weights are stored; auto: whichever form of a layer is smaller."""
-OFFSET_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -34,9 +33,14 @@ class SparseRows:
     """[rows] where the values of a row start."""
 
     @property
+    def is_long(self) -> bool:
+        """Whether 16 bits do not hold where the rows start."""
+        return bool(self.first[-1] >= 2**16)
+
+    @property
     def num_bytes(self) -> int:
         """Size of all three."""
-        return self.values.nbytes + self.kept.nbytes + self.first.nbytes
+        return self.values.nbytes + self.kept.nbytes + len(self.first) * (4 if self.is_long else 2)
 
 
 def dense_rows(conv: IntConv2d) -> npt.NDArray[np.int8]:
@@ -62,11 +66,3 @@ def choose_rows(conv: IntConv2d, form: Rows) -> npt.NDArray[np.int8] | SparseRow
         return rows
     sparse = sparse_rows(rows)
     return sparse if form == "sparse" or sparse.num_bytes < rows.nbytes else rows
-
-
-def unpack_rows(sparse: SparseRows, outputs: int) -> npt.NDArray[Any]:
-    """Inverse of `sparse_rows`."""
-    is_kept = np.unpackbits(sparse.kept, axis=1, count=outputs, bitorder="little").astype(bool)
-    rows = np.zeros(is_kept.shape, np.int8)
-    rows[is_kept] = sparse.values
-    return rows

@@ -8,7 +8,8 @@ typedef struct convolution {
     int32_t groups;
     const int8_t *values;   /* row (tap, input channel): the weights, or those that are not zero */
     const uint8_t *kept;    /* sparse rows: one bit for each weight, set where it is not zero */
-    const uint32_t *first;  /* sparse rows: where the values of each row start */
+    const uint16_t *first;  /* sparse rows: where the values of each row start */
+    const uint32_t *long_first;
     const float *scale, *bias;
 } convolution;
 
