@@ -29,6 +29,12 @@ def _portable_c() -> Target:
     return PortableC()
 
 
+def _cortex_m() -> Target:
+    from spikenm_compile.targets.portable_c import CORTEX_M, PortableC
+
+    return PortableC("cortex-m", CORTEX_M, rows="auto")
+
+
 def _c_library(cpu: str) -> Callable[[], Target]:
     def make() -> Target:
         from spikenm_compile.targets.c_library import CLibrary
@@ -46,6 +52,7 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "native": _native,
     "onnx": _onnx,
     "c": _portable_c,
+    "cortex-m": _cortex_m,
     **{cpu: _c_library(cpu) for cpu in C_LIBRARIES},
 }
 """Name -> how to get the target."""

@@ -18,9 +18,10 @@ from spikenm_compile.targets.linker import host_compiler
 if TYPE_CHECKING:
     from spikenm_compile.lowering.c.weights import Rows
 
+CORTEX_M = "portable C99 sources for microcontrollers: weights in flash without their zeros, RAM for one time step"
 SOURCES = ("model.c", "kernels.c", "weights.c")
-FLAGS = ("-O2", "-ffp-contract=off")
-"""The code asks gcc for no contraction itself; other compilers are told by the flag."""
+FLAGS = ("-O3", "-ffp-contract=off")
+"""-O3 for vectors, which add dense rows. The code itself asks gcc for no contraction; the flag tells others."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,11 @@ class PortableC:
     """The network behind the functions of model.h (lowering.c_api), as sources (lowering.c)."""
 
     name: str = "c"
-    summary: str = "portable C99 sources for any compiler, down to Cortex-M (weights stay in flash)"
+    summary: str = "portable C99 sources for any compiler and machine"
     families: tuple[str, ...] = (SPIKE_ROWS, LEVEL_ROWS)
-    rows: Rows = "auto"
-    """How weights are stored: with their zeros (dense), without (sparse), or whichever is smaller by layer."""
+    rows: Rows = "dense"
+    """How weights are stored: with their zeros (dense), which is quickest where there are vectors; without (sparse); or
+    whichever is smaller by layer (auto), which is also quicker where there are none."""
     keep_spikes: bool = False
     """Keep the spikes of every layer readable after a call, instead of the last layer's only; needs a larger arena."""
 

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
-import operator
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from c_networks import SANITIZED, STRICT, CNetwork
-from small_networks import fires, lower_graph
+from edge_networks import NETWORKS
+from small_networks import lower_graph
 from step_graphs import StepGraphBuilder
 from torch import Tensor, nn
-from torch.fx import GraphModule, Node
+from torch.fx import GraphModule
 
 from spikenm_compile.build import main as build_main
 from spikenm_compile.errors import TargetError, ToolError
+from spikenm_compile.graph import PER_STEP, REGION, Region, result, run_steps, the_input
 from spikenm_compile.package import write_package
 from spikenm_compile.passes.select_kernels import LEVEL_ROWS, SPIKE_ROWS
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.runtime import load
+from spikenm_compile.targets import get_target
 from spikenm_compile.targets.portable_c import SOURCES, PortableC
 from spikenm_compile.verification import verify
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
 AARCH64 = "aarch64-linux-gnu-gcc"
+HARNESS = Path(__file__).parent / "harness.c"
 FAMILIES = (SPIKE_ROWS, LEVEL_ROWS)
 
 
@@ -39,8 +43,15 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def compiled(artifact: Path, source: Path, executable: Path, *flags: str, compiler: str = "gcc") -> Path:
-    command = [compiler, *STRICT, *flags, f"-I{artifact}", str(source), *(str(artifact / s) for s in SOURCES)]
+def compiled(
+    artifact: Path,
+    source: Path,
+    executable: Path,
+    *flags: str,
+    compiler: str = "gcc",
+    warnings: tuple[str, ...] = STRICT,
+) -> Path:
+    command = [compiler, *warnings, *flags, f"-I{artifact}", str(source), *(str(artifact / s) for s in SOURCES)]
     subprocess.run([*command, "-o", str(executable)], check=True)
     return executable
 
@@ -228,64 +239,33 @@ def test_two_networks_in_one_program(tmp_path: Path) -> None:
     assert done.stdout.startswith("0 1\nthe arena was not initialised for this network")
 
 
-def sew_resnet18(width: int, size: int) -> tuple[GraphModule, Tensor]:
-    """SEW-ResNet-18 with joins by ADD, on small images."""
-    b = StepGraphBuilder((3, size, size))
-
-    def unit(name: str, source: Node, inputs: int, outputs: int, kernel: int, stride: int) -> Node:
-        conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, bias=False)
-        normed = b.layer(f"{name}_bn", nn.BatchNorm2d(outputs), b.layer(f"{name}_conv", conv, source))
-        return b.neuron(f"{name}_lif", normed)
-
-    s, channels = unit("stem", b.x, 3, width, 3, 1), width
-    for stage in range(4):
-        for block in range(2):
-            outputs, stride = width * 2**stage, 2 if stage and not block else 1
-            name = f"stage{stage}_{block}"
-            branch = unit(f"{name}_a", s, channels, outputs, 3, stride)
-            branch = unit(f"{name}_b", branch, outputs, outputs, 3, 1)
-            if stride == 2:
-                s = unit(f"{name}_down", s, channels, outputs, 1, stride)
-            s, channels = b.function(operator.add, branch, s), outputs
-    pooled = b.layer("flatten", nn.Flatten(), b.layer("pool", nn.AdaptiveAvgPool2d(1), s))
-    graph = b.output(b.mean(b.layer("fc", nn.Linear(channels, 10), pooled)))
-    x = torch.rand(2, 3, size, size)
-    return lower_graph(graph, x, families=FAMILIES), x
+@pytest.mark.parametrize(
+    "network", ["gestures", "every_step", "sew_resnet18", pytest.param("vgg11", marks=pytest.mark.long)]
+)
+def test_networks_of_the_edge(tmp_path: Path, network: str) -> None:
+    graph, x = NETWORKS[network]()
+    CNetwork.write(graph, tmp_path).check(x, flags=("-O2", "-fsanitize=undefined"))
 
 
-def test_sew_resnet18(tmp_path: Path) -> None:
-    graph, x = sew_resnet18(8, 16)
-    assert min(fires(graph, x).values()) > 0.001
-    network = CNetwork.write(graph, tmp_path)
-    assert len(network.program.functions) == 1
-    network.check(x, flags=("-O2", "-fsanitize=undefined"))
-
-
-def spiking_vgg11(widths: tuple[int, ...], size: int) -> tuple[GraphModule, Tensor]:
-    """VGG-11 of those widths for images of that size."""
-    b = StepGraphBuilder((3, size, size))
-    s, channels = b.x, 3
-    for index, width in enumerate(widths):
-        normed = b.layer(
-            f"bn{index}", nn.BatchNorm2d(width), b.layer(f"conv{index}", nn.Conv2d(channels, width, 3, padding=1), s)
+@pytest.mark.parametrize("target", ["c", "cortex-m"])
+@pytest.mark.parametrize("network", ["digits", "gestures", "every_step"])
+def test_every_access_of_the_public_functions_is_inside(tmp_path: Path, network: str, target: str) -> None:
+    """The harness puts every buffer in front of unreadable memory."""
+    graph, x = NETWORKS[network]()
+    write_package(graph, get_target(target), tmp_path / "a", name=network, pattern=Pattern(2, 4), samples=x)
+    names = ["-std=gnu99", f"-DNAME={network}", f"-DBIG={network.upper()}"]
+    executable = compiled(tmp_path / "a", HARNESS, tmp_path / "run", *names, "-O2", warnings=())
+    per_step = bool(the_input(graph).meta[PER_STEP])
+    with torch.no_grad():
+        expected = run_steps(graph, x, None if per_step else graph.meta["num_steps"])
+    outputs = expected.output.transpose(0, 1) if result(graph).meta[REGION] is Region.STEP else expected.output
+    samples = x.transpose(0, 1) if per_step else x
+    num_steps = x.shape[0] if per_step else graph.meta["num_steps"]
+    for mode in ("step", "pair"):  # run wants the spikes of all steps, and one step is kept
+        done = subprocess.run(
+            [executable, mode, str(len(samples)), str(num_steps)],
+            input=samples.contiguous().numpy().tobytes(),
+            capture_output=True,
+            check=True,
         )
-        s, channels = b.neuron(f"lif{index}", normed), width
-        if index in (0, 1, 3, 5, 7):
-            s = b.layer(f"pool{index}", nn.MaxPool2d(2), s)
-    flat = b.layer("flatten", nn.Flatten(), s)
-    s = b.neuron("lif8", b.layer("fc1", nn.Linear(flat.meta["shape"][0], 4 * widths[0]), flat))
-    graph = b.output(b.mean(b.layer("fc2", nn.Linear(4 * widths[0], 10), s)))
-    x = torch.rand(2, 3, size, size)
-    return lower_graph(graph, x, families=FAMILIES), x
-
-
-def test_a_narrow_vgg11(tmp_path: Path) -> None:
-    graph, x = spiking_vgg11((8, 16, 32, 32, 64, 64, 64, 64), 32)
-    assert min(fires(graph, x).values()) > 0.001
-    CNetwork.write(graph, tmp_path, keep_spikes=True).check(x, flags=("-O2", "-fsanitize=undefined"))
-
-
-@pytest.mark.long
-def test_vgg11(tmp_path: Path) -> None:
-    graph, x = spiking_vgg11((64, 128, 256, 256, 512, 512, 512, 512), 32)
-    CNetwork.write(graph, tmp_path).check(x, flags=("-O2",))
+        assert np.array_equal(np.frombuffer(done.stdout, np.float32), outputs.numpy().ravel()), mode

@@ -42,7 +42,7 @@ BOARDS = (
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("cortex-m") / "digits"
-    assert build_main(["--target", "c", "--out", str(out)]) == 0
+    assert build_main(["--target", "cortex-m", "--out", str(out)]) == 0
     return out
 
 
@@ -78,7 +78,7 @@ def test_a_microcontroller_gives_the_reference(built: Path, tmp_path: Path, boar
 
 
 def test_flash_and_ram_are_as_printed(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert build_main(["--target", "c", "--out", str(tmp_path / "again")]) == 0
+    assert build_main(["--target", "cortex-m", "--out", str(tmp_path / "again")]) == 0
     line = re.search(r"flash: (\d+) bytes \((\d+) constants.*RAM: (\d+) bytes", capsys.readouterr().out)
     assert line is not None
     flash, _, ram = map(int, line.groups())
