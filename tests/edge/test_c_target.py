@@ -56,8 +56,9 @@ def compiled(
     return executable
 
 
-def test_the_example_runs_the_test_vectors(digits: Path, tmp_path: Path) -> None:
-    executable = compiled(digits, digits / "example_run.c", tmp_path / "run", *SANITIZED)
+@pytest.mark.parametrize("flags", [SANITIZED, ("-O3", "-flto")], ids=["sanitized", "linked as one"])
+def test_the_example_runs_the_test_vectors(digits: Path, tmp_path: Path, flags: tuple[str, ...]) -> None:
+    executable = compiled(digits, digits / "example_run.c", tmp_path / "run", *flags)
     done = subprocess.run([executable], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("digits: equal to the reference bit for bit\n")

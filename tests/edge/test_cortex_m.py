@@ -11,8 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from spikenm_compile.artifact.directory import read_artifact
 from spikenm_compile.artifact.tensors import read_tensors
 from spikenm_compile.build import main as build_main
+from spikenm_compile.build import make_parser
+from spikenm_compile.report.memory import format_memory
 from spikenm_compile.targets.footprint import CORTEX_M4
 from spikenm_compile.targets.portable_c import SOURCES
 
@@ -94,3 +97,30 @@ def test_flash_and_ram_are_as_printed(built: Path, tmp_path: Path, capsys: pytes
 
 SECTION = r"^ \.(text|rodata|data|bss)([\w.]*)\n? +0x\w+ +(0x\w+) (\S+)$"
 """A section in the linker's map: kind, name, size, object file."""
+
+
+DOCUMENT = (EXAMPLE.parents[1] / "docs" / "edge_microcontrollers.md").read_text()
+
+
+@pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"{QEMU} is not installed")
+def test_the_commands_of_the_document(built: Path, tmp_path: Path) -> None:
+    block = next(
+        b for b in re.findall(r"^```\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE) if b.startswith("python")
+    )
+    build, *commands = block.splitlines()
+    assert make_parser().parse_args(build.split()[3:]).target == "cortex-m"
+    (tmp_path / "digits-m").symlink_to(built)
+    (tmp_path / "examples").symlink_to(EXAMPLE.parent)
+    for command in commands:
+        done = subprocess.run(command.split(), cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout + done.stderr).endswith("equal to the reference bit for bit\n")
+
+
+def test_the_figures_of_the_document(built: Path) -> None:
+    line = next(line for line in DOCUMENT.splitlines() if line.startswith("flash:"))
+    (flash, *rest), (actual, *now) = (
+        [int(number) for number in re.findall(r"\b\d+\b", text)]
+        for text in (line, str(format_memory(read_artifact(built).manifest.code)))
+    )
+    assert now == rest
+    assert abs(actual - flash) <= 0.05 * flash, "another compiler writes other code, but not so much of it"
