@@ -1,4 +1,4 @@
-"""The machines that edge artifacts are tested on: a C compiler for each, and the command that runs its programs here."""
+"""The machines that edge artifacts are tested on: a C compiler for each, and what runs its programs here."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Machine:
         self, program: Path, *arguments: object, data: bytes = b"", env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[bytes]:
         command = [*self.runner, str(program), *map(str, arguments)]
-        return subprocess.run(command, input=data, capture_output=True, check=False, timeout=600, env=env)
+        return subprocess.run(command, input=data, capture_output=True, check=False, timeout=120, env=env)
 
 
 def machine(target: str, qemu_cpu: str | None = None) -> Machine:

@@ -1,4 +1,4 @@
-"""Lowered networks that are built for the edge in tests, each with samples: (lowered graph, [B, ...] or [T, B, ...])."""
+"""Lowered networks that are built for the edge in tests, with samples: (lowered graph, [B, ...] or [T, B, ...])."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ Lowered = tuple[GraphModule, Tensor]
 PATTERN = Pattern(2, 4)
 
 
-def lowered_graph(graph: GraphModule, x: Tensor, num_steps: int) -> GraphModule:
+def lowered_graph(graph: GraphModule, x: Tensor, num_steps: int, *, is_deep: bool = False) -> GraphModule:
+    """Random weights at 2:4; those of a deep network have mean zero, so that its last layers do not spike always."""
     randomize(graph, 0)
     for module in graph.modules():
         if isinstance(module, nn.Conv2d | nn.Linear) and PATTERN.divides(module.weight.shape[1]):
             with torch.no_grad():
-                module.weight.copy_(PATTERN.project(module.weight))
+                module.weight.copy_(PATTERN.project(module.weight - is_deep * 0.9 * module.weight.mean()))
     graph.meta["num_steps"] = num_steps
     return run_pipeline(lowering(choose_levels(x), PATTERN, (EVENT_ROWS, DENSE_ROWS)), graph)
 
@@ -83,7 +84,7 @@ def sew_resnet18() -> Lowered:
             s = b.function(operator.add, branch, s if same else spiking(f"{name}_down", s, channels, 1, stride))
     pooled = b.layer("flatten", nn.Flatten(), b.layer("pool", nn.AvgPool2d(2), s))
     x = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    return lowered_graph(b.output(b.mean(b.layer("fc", nn.Linear(64, 10), pooled))), x, 4), x
+    return lowered_graph(b.output(b.mean(b.layer("fc", nn.Linear(64, 10), pooled))), x, 4, is_deep=True), x
 
 
 @cache
@@ -99,7 +100,7 @@ def vgg11() -> Lowered:
         s = b.neuron(f"lif{index}", b.layer(f"bn{index}", nn.BatchNorm2d(width), b.layer(f"conv{index}", conv, s)))
     x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     n = b.layer("fc", nn.Linear(512, 10), b.layer("flatten", nn.Flatten(), s))
-    return lowered_graph(b.output(b.mean(n)), x, 4), x
+    return lowered_graph(b.output(b.mean(n)), x, 4, is_deep=True), x
 
 
 NETWORKS: dict[str, Callable[[], Lowered]] = {

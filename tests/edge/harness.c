@@ -207,7 +207,8 @@ static void errors(void)
 int main(int argc, char **argv)
 {
     const char *mode = argc > 1 ? argv[1] : "";
-    const long a = argc > 2 ? atol(argv[2]) : 0, b = argc > 3 ? atol(argv[3]) : 0, c = argc > 4 ? atol(argv[4]) : 0;
+    const long long a = argc > 2 ? atoll(argv[2]) : 0; /* may be a time in microseconds */
+    const long b = argc > 3 ? atol(argv[3]) : 0, c = argc > 4 ? atol(argv[4]) : 0;
     const F(_description) *d = F(_describe)();
     const size_t steps = b > 1 ? (size_t)b : 1;
     output_file = stdout;
