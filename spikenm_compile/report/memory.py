@@ -11,7 +11,7 @@ def format_memory(code: Mapping[str, Any]) -> str | None:
 
     Args:
         code: of the manifest; `constant_bytes` in flash, `arena_bytes` and `state_bytes` in RAM, and under `code` what
-            all of it takes when compiled, if that was measured.
+            the functions take when compiled, if that was measured.
     """
     if "constant_bytes" not in code:
         return None
@@ -20,5 +20,6 @@ def format_memory(code: Mapping[str, Any]) -> str | None:
     if measured is None:
         flash = f"{constants} bytes of constants, and code (no compiler to measure it)"
     else:
-        flash = f"{measured['flash_bytes']} bytes ({constants} constants, the rest code for {measured['cpu']})"
+        total = constants + measured["bytes"]
+        flash = f"{total} bytes ({constants} constants, {measured['bytes']} code for {measured['cpu']})"
     return f"flash: {flash}; RAM: {arena + state} bytes (arena {arena}, state {state}) and the stack"

@@ -18,10 +18,10 @@ FLAGS = (*CORTEX_M4, "-std=c99", "-Os", "-ffp-contract=off", "-ffunction-section
 
 
 def measure_code(sources: Sequence[Path]) -> dict[str, Any] | None:
-    """Flash that the sources take on a Cortex-M4, constants included; None without a compiler.
+    """Flash that the functions and tables of the sources take on a Cortex-M4; None without a compiler.
 
     Returns:
-        compiler, cpu, and flash_bytes: code, constants, tables and initialised data of all functions.
+        compiler, cpu and bytes.
 
     Raises:
         ToolError: the compiler is here and fails.
@@ -34,7 +34,7 @@ def measure_code(sources: Sequence[Path]) -> dict[str, Any] | None:
             _run([COMPILER, *FLAGS, "-c", str(source), "-o", target], f"compile {source.name}")
         table = _run([SIZE, *objects], "measure the objects").splitlines()[1:]
     text, data = (sum(int(line.split()[column]) for line in table) for column in (0, 1))
-    return {"compiler": COMPILER, "cpu": "cortex-m4", "flash_bytes": text + data}
+    return {"compiler": COMPILER, "cpu": "cortex-m4", "bytes": text + data}
 
 
 def _run(command: list[str], what: str) -> str:
