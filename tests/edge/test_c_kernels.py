@@ -23,7 +23,7 @@ from spikenm_compile.graph import Region
 from spikenm_compile.lowering.c.plan import plan_c
 from spikenm_compile.lowering.c.weights import Rows
 from spikenm_compile.neurons import Neuron, integrate_and_fire
-from spikenm_compile.ops import IntConv2d
+from spikenm_compile.ops import IntConv2d, NeuronStep
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
@@ -182,7 +182,10 @@ def test_names_of_layers_that_c_does_not_take(tmp_path: Path) -> None:
     s = b.neuron("int", b.layer("convolve", nn.Conv2d(3, 8, 3, padding=1), b.x), neuron)
     s = b.neuron("state", b.layer("2nd", nn.Conv2d(8, 8, 3, padding=1), s), neuron)
     x = torch.rand(4, 3, 4, 4)
-    CNetwork.write(lower_graph(b.output(s), x), tmp_path).check(x, flags=("-O1",))
+    graph = lower_graph(b.output(s), x)
+    renamed = next(m for m in graph.modules() if isinstance(m, NeuronStep) and m.layer == "state")
+    renamed.layer = "a*/ comment\\"
+    CNetwork.write(graph, tmp_path).check(x, flags=("-O1",))
 
 
 def refused() -> list[tuple[str, Callable[[StepGraphBuilder, Node], Node]]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from torch import nn
 
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import Region
+from spikenm_compile.lowering.c.algebra import number
 from spikenm_compile.lowering.c.memory import ALIGNMENT, INPUT, place_buffers
+from spikenm_compile.lowering.c.names import Names
 from spikenm_compile.lowering.c.plan import plan_c
 from spikenm_compile.lowering.c.program import Buffer, Call, Program
 from spikenm_compile.lowering.c.weights import SparseRows, choose_rows, dense_rows, sparse_rows
@@ -46,6 +49,24 @@ def test_sparse_rows_lose_nothing_but_zeros() -> None:
     again[is_kept] = sparse.values
     assert np.array_equal(again, rows)
     assert np.array_equal(sparse.first[1:], np.cumsum(is_kept.sum(1))[:-1])
+
+
+def test_constants_keep_every_bit() -> None:
+    bits = np.random.default_rng(0).integers(0, 2**32, 5000, np.uint32)
+    values = bits.view(np.float32)
+    for value in [*values[np.isfinite(values)], np.float32(-0.0), np.float32(1e-45), np.float32(3.0)]:
+        text = number(float(value))
+        assert re.fullmatch(r"-?\d+(\.\d+)?(e[+-]\d+)?f", text)
+        assert "." in text or "e" in text
+        assert np.float32(text[:-1]).tobytes() == value.tobytes()
+    assert number(float("inf")) == "float_of(0x7f800000u)"
+    assert number(-float("inf")) == "float_of(0xff800000u)"
+
+
+def test_names_are_identifiers_and_differ() -> None:
+    names = Names(frozenset({"pool"}))
+    wanted = ["layer.0", "layer_0", "0", "_x", "pool", "int", "größe"]
+    assert [names.new(name) for name in wanted] == ["layer_0", "layer_0_2", "n0", "n_x", "pool_2", "int_2", "gr__e"]
 
 
 def test_the_smaller_form_is_chosen() -> None:
