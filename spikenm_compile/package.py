@@ -31,7 +31,7 @@ from spikenm_compile.lowering.serialize import from_dict, to_dict
 from spikenm_compile.lowering.serialize_neurons import channel_arrays
 from spikenm_compile.ops import IntConv2d, NeuronStep, QuantizeInput
 from spikenm_compile.pattern import Pattern
-from spikenm_compile.targets.base import Emit, Target, no_emit
+from spikenm_compile.targets.base import Contents, Emit, Target, no_emit
 
 LOWERED_NAME = "lowered.json"
 VECTORS_NAME = "vectors.safetensors"
@@ -63,10 +63,11 @@ def write_package(
     num_steps: int = lowered.meta["num_steps"]
 
     def fill(directory: Path) -> Manifest:
-        code = target.build(lowered, directory, name=name, num_steps=num_steps, emit=emit)
-        write_tensors(directory / WEIGHTS_NAME, stored_tensors(lowered))
+        contents = Contents(stored_tensors(lowered), _vectors(lowered, samples, num_steps))
+        code = target.build(lowered, directory, name=name, num_steps=num_steps, emit=emit, contents=contents)
+        write_tensors(directory / WEIGHTS_NAME, contents.tensors)
         (directory / LOWERED_NAME).write_text(json.dumps(_describe(lowered), indent=1) + "\n")
-        write_tensors(directory / VECTORS_NAME, _vectors(lowered, samples, num_steps))
+        write_tensors(directory / VECTORS_NAME, contents.vectors)
         return Manifest(
             producer=f"spikenm_compile {importlib.metadata.version('spikenm-compile')}",
             name=name,

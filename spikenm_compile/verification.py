@@ -1,15 +1,17 @@
 """Prove an artifact: its code against the lowered graph bit for bit, and the lowered graph against the float model.
 
-The reference is rebuilt from the artifact's own weights and graph and computed by PyTorch. Compared are the output, the
-spikes of every layer at every step and the final state, in both forms: the whole sequence, and step by step. Counts and
-real numbers that a layer emits are not recorded by artifacts: its states and its readers are compared. Numbers are
-compared by value; only the sign of a zero may differ.
+The reference is rebuilt from the artifact's own weights and graph and computed by PyTorch. Compared are the output,
+the spikes of every layer at every step and the final state, in both forms: the whole sequence, and step by step.
+Layers of a C library share memory: of their spikes, those of the last can be read. C sources are compiled for this
+machine first. Counts and real numbers that a layer emits are not recorded by artifacts: its states and its readers are
+compared. Numbers are compared by value; only the sign of a zero may differ.
 
 An artifact that computes in float32 carries no reference but its test vectors, and is near them (closeness).
 """
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +21,18 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule
 
-from spikenm_compile.artifact.directory import read_artifact
+from spikenm_compile.artifact.directory import Artifact, read_artifact
 from spikenm_compile.artifact.manifest import FLOAT32
 from spikenm_compile.artifact.tensors import read_tensors
 from spikenm_compile.closeness import Closeness, compare, format_closeness
 from spikenm_compile.errors import InputError
-from spikenm_compile.graph import PER_STEP, REGION, SHAPE, Region, StepResult, result, run_steps, spike_nodes, the_input
+from spikenm_compile.graph import PER_STEP, REGION, SHAPE, Region, StepResult, result, run_steps, the_input
 from spikenm_compile.ops import Levels, QuantizeInput
 from spikenm_compile.package import VECTORS_NAME, read_lowered
 from spikenm_compile.report.table import format_table
 from spikenm_compile.runtime import Model, load
+from spikenm_compile.runtime.c_library import CLibraryModel
+from spikenm_compile.targets.portable_c import SOURCES, compile_for_host
 
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 NUM_FRESH = 32
@@ -100,7 +104,7 @@ def verify(path: str | Path, inputs: Mapping[str, Tensor] | None = None, *, seed
             )
         near = compare("test vectors", load(path), vectors["input"], vectors["output"], _spikes_of(vectors))
         return [check_nearness(near)]
-    model, lowered = load(path), read_lowered(artifact)
+    model, lowered = _open(artifact), read_lowered(artifact)
     checks = [_check_vectors(model, vectors)]
     fresh = {"fresh": fresh_inputs(lowered, model.manifest.num_steps, seed)}
     for name, values in {**fresh, **(inputs or {})}.items():
@@ -111,6 +115,16 @@ def verify(path: str | Path, inputs: Mapping[str, Tensor] | None = None, *, seed
 def check_nearness(near: Closeness) -> Check:
     """The check of an artifact that computes in float32; its states are not compared."""
     return Check(near.inputs, near.form, near.samples, near.outputs, near.flipped, 0, near.compared, near)
+
+
+def _open(artifact: Artifact) -> Model:
+    """The artifact as a model; sources are compiled for this machine first."""
+    code = artifact.manifest.code
+    if code["kind"] != "c_sources":
+        return load(artifact.path)
+    with tempfile.TemporaryDirectory(prefix="spikenm-") as scratch:
+        library = compile_for_host([artifact.path / name for name in SOURCES], str(code["symbol"]), Path(scratch))
+        return CLibraryModel(artifact, library=library)
 
 
 def fresh_inputs(lowered: GraphModule, num_steps: int, seed: int) -> Tensor:
@@ -174,7 +188,7 @@ def format_flips(flips: list[Flips]) -> str:
 def _check_vectors(model: Model, vectors: dict[str, Array]) -> Check:
     x = vectors["input"]
     trace = model.trace(x)
-    pairs = [(trace.spikes[layer], spikes) for layer, spikes in _spikes_of(vectors).items()]
+    pairs = [(spikes, vectors[f"spikes.{layer}"]) for layer, spikes in trace.spikes.items()]
     spikes, compared = _count(pairs)
     outputs, more = _count([(trace.output, vectors["output"])])
     samples = x.shape[int(model.manifest.input.per_step)]
@@ -190,7 +204,7 @@ def _check_sequence(name: str, model: Model, lowered: GraphModule, x: Tensor) ->
     num_steps = _num_steps(model, x)
     expected, trace = reference(lowered, x, num_steps), model.trace(x.numpy(), num_steps)
     outputs, n1 = _count([(trace.output, expected.output.numpy())])
-    spikes, n2 = _count([(trace.spikes[layer], expected.spikes[layer].numpy()) for layer in spike_nodes(lowered)])
+    spikes, n2 = _count([(spikes, expected.spikes[layer].numpy()) for layer, spikes in trace.spikes.items()])
     states, n3 = _count([(_as_reference(model, trace.states[k]), v.numpy()) for k, v in expected.states.items()])
     return Check(name, "sequence", _batch(model, x), outputs, spikes, states, n1 + n2 + n3)
 
@@ -224,7 +238,7 @@ def _batch(model: Model, x: Tensor) -> int:
 
 def _as_reference(model: Model, state: Array) -> Array:
     """Native states have the channel last."""
-    return state.transpose(0, 3, 1, 2) if model.manifest.code["kind"] == "native" else state
+    return state.transpose(0, 3, 1, 2) if model.manifest.code["kind"] != "onnx" else state
 
 
 def _count(pairs: list[tuple[Array, Array]]) -> tuple[int, int]:

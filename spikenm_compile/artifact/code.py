@@ -7,6 +7,8 @@ native, a shared library of plain C functions that compute one sample (0 is succ
         const uint8_t *params, const float *input, uint8_t *state, uint8_t *arena, float *output, int32_t num_steps);
 
 onnx, two models: one time step with explicit state, and a whole sequence. onnx-step, onnx-whole: artifact.float_code.
+
+c_library, the functions of a header of its own: artifact.c_library.
 """
 
 from __future__ import annotations
@@ -125,7 +127,7 @@ def read_native_code(artifact: Artifact) -> NativeCode:
         state_bytes=fields.integer("state_bytes"),
         arena_bytes=fields.integer("arena_bytes"),
         max_steps=fields.integer("max_steps", least=1),
-        states=tuple(_native_state(section) for section in fields.sections("states")),
+        states=tuple(native_state(section) for section in fields.sections("states")),
         spikes=tuple(_spikes(section) for section in fields.sections("spikes")),
     )
     _check_packed(fields, code)
@@ -173,7 +175,8 @@ def _packed(fields: Fields) -> PackedTensor:
     return PackedTensor(fields.text("tensor"), fields.integer("offset"), fields.integer("bytes"))
 
 
-def _native_state(fields: Fields) -> StateSpec:
+def native_state(fields: Fields) -> StateSpec:
+    """A state with its place in bytes."""
     state = StateSpec(fields.text("name"), fields.shape("shape"), fields.number("init"), fields.integer("offset"))
     if state.offset % FLOAT_BYTES:
         fields.refuse("offset", f"a multiple of {FLOAT_BYTES}")
@@ -195,11 +198,11 @@ def _spikes(fields: Fields) -> SpikesSpec:
 
 
 def _check_packed(fields: Fields, code: NativeCode) -> None:
-    _check_apart(fields, "packed", [(p.offset, p.bytes) for p in code.packed], code.packed_bytes)
+    check_apart(fields, "packed", [(p.offset, p.bytes) for p in code.packed], code.packed_bytes)
 
 
 def _check_states(fields: Fields, code: NativeCode) -> None:
-    _check_apart(fields, "states", [(s.offset, s.bytes) for s in code.states], code.state_bytes)
+    check_apart(fields, "states", [(s.offset, s.bytes) for s in code.states], code.state_bytes)
 
 
 def _check_spikes(fields: Fields, code: NativeCode) -> None:
@@ -208,7 +211,7 @@ def _check_spikes(fields: Fields, code: NativeCode) -> None:
         fields.refuse("spikes", f"a list of layers inside an arena of {code.arena_bytes} bytes")
 
 
-def _check_apart(fields: Fields, name: str, spans: list[tuple[int, int]], limit: int) -> None:
+def check_apart(fields: Fields, name: str, spans: list[tuple[int, int]], limit: int) -> None:
     """Spans (offset, bytes) neither overlap nor leave a buffer of `limit` bytes."""
     end = 0
     for offset, size in sorted(spans):

@@ -1,7 +1,7 @@
 """The four C functions through which a native program is used, and the build of its object files.
 
     int32_t spikenm_prepare(const uint8_t* packed, uint8_t* params)
-    int32_t spikenm_before | spikenm_steps | spikenm_after(
+    int32_t spikenm_before | spikenm_steps | spikenm_after(          (`spikenm`: the program's prefix)
         const uint8_t* params, const float* input, uint8_t* state, uint8_t* arena, float* output, int32_t num_steps)
 
 `params` and `arena` must be zero before `prepare` and before the first `before` or `steps`. Kernels and entries are
@@ -24,8 +24,8 @@ from spikenm_compile.lowering import tir
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
 from spikenm_compile.lowering.tir import Buffer, Expr, T
 
-PREFIX = "spikenm"
-ENTRY_OF = {Region.BEFORE: f"{PREFIX}_before", Region.STEP: f"{PREFIX}_steps", Region.AFTER: f"{PREFIX}_after"}
+ENTRY_OF = {Region.BEFORE: "before", Region.STEP: "steps", Region.AFTER: "after"}
+"""What the name of a region's function says behind the prefix."""
 ARGUMENTS = {
     Space.PARAMS: "uint8",
     Space.INPUT: "float32",
@@ -47,12 +47,18 @@ def build_objects(program: Program, tvm_target: dict[str, Any], directory: Path)
 
 def build_entries(program: Program) -> list[tirx.PrimFunc]:
     """The entry functions."""
-    return [_prepare(program), *(_entry(ENTRY_OF[region], program.calls[region]) for region in Region)]
+    entries = [_entry(f"{program.prefix}_{name}", program.calls[region]) for region, name in ENTRY_OF.items()]
+    return [_prepare(program), *entries]
+
+
+def entry_names(program: Program) -> list[str]:
+    """Names of the four functions."""
+    return [f"{program.prefix}_{name}" for name in ("prepare", *ENTRY_OF.values())]
 
 
 def _prepare(program: Program) -> tirx.PrimFunc:
     with IRBuilder() as builder, T.prim_func(s_tir=True):
-        spaces, _ = _signature(f"{PREFIX}_prepare", {Space.PACKED: "uint8", Space.PARAMS: "uint8"}, ())
+        spaces, _ = _signature(f"{program.prefix}_prepare", {Space.PACKED: "uint8", Space.PARAMS: "uint8"}, ())
         for call in program.prepare:
             _call(call, spaces, T.int32(1))
         for source, target, count in program.copies:

@@ -48,6 +48,11 @@ class Layout:
         """Elements of one time step, halo included."""
         return (self.height + 2 * self.halo) * self.row
 
+    @property
+    def has_gaps(self) -> bool:
+        """Whether there are elements that no writer writes and that readers take for zero."""
+        return self.halo > 0
+
     def num_bytes(self, num_steps: int) -> int:
         """Size of `num_steps` time steps."""
         return num_steps * self.step * bytes_of(self.dtype)
@@ -71,6 +76,11 @@ class Bits(Layout):
     def pixel(self) -> int:
         """Words of one pixel."""
         return -(-self.channels // WORD)
+
+    @property
+    def has_gaps(self) -> bool:
+        """The halo, and the bits behind the last channel."""
+        return self.halo > 0 or self.channels % WORD > 0
 
     def element(self, t: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
         """Index of the word that holds one spike."""

@@ -17,18 +17,19 @@ from spikenm_compile.lowering.planner import Planner
 from spikenm_compile.lowering.program import Place, Program, Space
 
 
-def plan(lowered: GraphModule, tile_width: int, max_steps: int) -> Program:
+def plan(lowered: GraphModule, tile_width: int, max_steps: int, prefix: str = "spikenm") -> Program:
     """Plan a native program.
 
     Args:
         lowered: the lowered graph.
         tile_width: output channels that one pass over the events accumulates (a multiple of 8).
         max_steps: most steps that one call advances; 1 where spikes go round.
+        prefix: how the names of all functions begin.
 
     Raises:
         PassError: a node that no native kernel computes.
     """
-    planner = Planner(lowered, tile_width, max_steps)
+    planner = Planner(lowered, tile_width, max_steps, prefix)
     for region in Region:
         planner.region = region
         for node in lowered.graph.nodes:

@@ -23,7 +23,8 @@ from spikenm_compile.lowering.kernels.quantize import build_quantize
 from spikenm_compile.lowering.kernels.values import Operand, Operation
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Planes
 from spikenm_compile.lowering.native_layers import LayerCode, build_layer, place_constants
-from spikenm_compile.lowering.planner import Planner, Value, size_of, source_of
+from spikenm_compile.lowering.nodes import size_of, source_of
+from spikenm_compile.lowering.planner import Planner, Value
 from spikenm_compile.lowering.program import Place, Steps
 from spikenm_compile.neurons import Neuron
 from spikenm_compile.ops import IntConv2d, IntConvNeuron, NeuronStep, QuantizeInput, pair

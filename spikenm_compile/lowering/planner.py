@@ -8,13 +8,13 @@ from torch import nn
 from torch.fx import GraphModule, Node
 from tvm import tirx
 
-from spikenm_compile.errors import PassError
-from spikenm_compile.graph import INIT, PER_STEP, SHAPE, Region, Role, module_of, placeholders, the_input
+from spikenm_compile.graph import INIT, PER_STEP, Region, Role, module_of, placeholders, the_input
 from spikenm_compile.lowering.kernels.bit_joins import build_pack
 from spikenm_compile.lowering.kernels.event_list import EventList, build_event_list
 from spikenm_compile.lowering.kernels.joins import build_last
 from spikenm_compile.lowering.kernels.values import Operand, build_convert
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Layout, Planes
+from spikenm_compile.lowering.nodes import size_of
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
 from spikenm_compile.lowering.state_updates import going_round, in_place
 from spikenm_compile.neurons import Neuron
@@ -37,11 +37,11 @@ class Value:
 class Planner:
     """The program so far; `values` says where each node's value is."""
 
-    def __init__(self, lowered: GraphModule, tile_width: int, max_steps: int) -> None:
+    def __init__(self, lowered: GraphModule, tile_width: int, max_steps: int, prefix: str = "spikenm") -> None:
         self.lowered = lowered
         self.tile_width = tile_width
         self._going_round = going_round(lowered)
-        self.program = Program(1 if self._going_round else max_steps)
+        self.program = Program(1 if self._going_round else max_steps, prefix)
         self.region = Region.BEFORE
         self.values: dict[Node, Value] = {}
         self.emitted: dict[Node, Value] = {}
@@ -64,7 +64,7 @@ class Planner:
 
     def name(self, kind: str) -> str:
         """A new kernel's name."""
-        return f"k{len(self.program.functions)}_{kind}"
+        return f"{self.program.prefix}_{len(self.program.functions)}_{kind}"
 
     def emit(self, functions: list[tirx.PrimFunc], *places: Place, steps: Steps | None = None) -> None:
         """Call the last of `functions` in the current region."""
@@ -76,7 +76,9 @@ class Planner:
     def new(self, layout: Layout, *, is_static: bool | None = None) -> Value:
         """A buffer in the arena, by default for every step if this is the region of steps."""
         once = self.region is not Region.STEP if is_static is None else is_static
-        place = self.program.allocate(Space.ARENA, layout.num_bytes(1 if once else self.program.max_steps))
+        num_bytes = layout.num_bytes(1 if once else self.program.max_steps)
+        zero_bytes = layout.num_bytes(1) if layout.has_gaps else 0
+        place = self.program.allocate(Space.ARENA, num_bytes, zero_bytes=zero_bytes)
         return Value(Operand(layout, once), place)
 
     def as_layout(self, value: Value, layout: Layout) -> Value:
@@ -164,23 +166,3 @@ class Planner:
             elif isinstance(module, nn.Flatten | nn.Unflatten):
                 widest = max(widest, self.halo(user))
         return widest
-
-
-def source_of(node: Node) -> Node:
-    """The first argument of a node."""
-    source = node.args[0]
-    assert isinstance(source, Node)
-    return source
-
-
-def size_of(node: Node) -> tuple[int, int, int]:
-    """Height, width and channels of a node's value [C] or [C, H, W]."""
-    shape: tuple[int, ...] = node.meta[SHAPE]
-    if len(shape) == 1:
-        return 1, 1, shape[0]
-    if len(shape) != 3:
-        raise PassError(
-            f"'{node.name}' has {len(shape)} dimensions {list(shape)}; native kernels take [C] and [C, H, W], "
-            f"so reshape it or build for onnx"
-        )
-    return shape[1], shape[2], shape[0]

@@ -132,8 +132,20 @@ def trailing_zeros(word: Expr) -> Expr:
 
 
 def round_half_even(value: Expr, count: int = 1) -> Expr:
-    """Nearest whole number of `count` lanes of float32, ties to even."""
-    return intrinsic("llvm.roundeven", value, count)
+    """Nearest whole number of `count` lanes of float32, ties to even.
+
+    By adding 2^23 with the value's sign, above which float32 holds whole numbers only: LLVM's own rounding is a call of
+    libm where the CPU has no instruction for it. The fence keeps TVM from cancelling what is added and taken away.
+    """
+    magic = constant("float32", count, 2.0**23)
+    signed = select(value < constant("float32", count, 0.0), constant("float32", count, -(2.0**23)), magic)
+    return select(intrinsic("llvm.fabs", value, count) < magic, fence(value + signed, count) - signed, value)
+
+
+def truncate(value: Expr, count: int = 1) -> Expr:
+    """Whole number of `count` lanes of float32 towards zero; from 2^23 on every float32 is one."""
+    whole = cast("float32", count, cast("int32", count, value))
+    return select(intrinsic("llvm.fabs", value, count) < constant("float32", count, 2.0**23), whole, value)
 
 
 @tirx.transform.prim_func_pass(opt_level=0)

@@ -17,6 +17,10 @@ EVENT_ROWS = "event-rows"
 """Each spike adds one weight row: time is proportional to the number of spikes."""
 DENSE_ROWS = "dense-rows"
 """Multiplies every level: takes any integer input."""
+SPIKE_ROWS = "spike-rows"
+"""Reads spikes off their bits, each adds one weight row; groups and dilation too."""
+LEVEL_ROWS = "level-rows"
+"""Each level that is not zero adds its multiple of one weight row: takes any integer input."""
 ONNX_CONV = "onnx-conv"
 """The convolution of an ONNX runtime: dense, whatever the weights and the input."""
 
@@ -71,6 +75,10 @@ def _no_event_rows(conv: IntConv2d) -> str | None:
     return f"dilation {conv.dilation[0]}" if conv.dilation != (1, 1) else None
 
 
+def _no_spike_rows(conv: IntConv2d) -> str | None:
+    return None if conv.levels.is_binary else f"input is {conv.levels}, not spikes"
+
+
 def _takes_all(_conv: IntConv2d) -> str | None:
     return None
 
@@ -78,6 +86,8 @@ def _takes_all(_conv: IntConv2d) -> str | None:
 REFUSALS: dict[str, Callable[[IntConv2d], str | None]] = {
     EVENT_ROWS: _no_event_rows,
     DENSE_ROWS: _takes_all,
+    SPIKE_ROWS: _no_spike_rows,
+    LEVEL_ROWS: _takes_all,
     ONNX_CONV: _takes_all,
 }
 """Family -> why it cannot take a layer, or None."""
@@ -85,6 +95,8 @@ REFUSALS: dict[str, Callable[[IntConv2d], str | None]] = {
 REASONS = {
     EVENT_ROWS: "input is spikes: silent ones cost nothing",
     DENSE_ROWS: "takes any input",
+    SPIKE_ROWS: "input is spikes: silent ones cost next to nothing",
+    LEVEL_ROWS: "takes any input",
     ONNX_CONV: "ONNX has no sparse convolution",
 }
 """Family -> why it is used where no better one is."""

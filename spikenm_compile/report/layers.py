@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from spikenm_compile.artifact.manifest import LayerReport, Manifest
+from spikenm_compile.report.memory import format_memory
 from spikenm_compile.report.table import format_table
 
 
@@ -51,6 +52,7 @@ def format_manifest(manifest: Manifest) -> str:
         *whole,
         "",
         format_layers(manifest.layers),
+        *([memory] if (memory := format_memory(manifest.code)) else []),
         "",
         f"files: {', '.join(sorted(manifest.files))}",
     ]

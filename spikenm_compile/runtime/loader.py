@@ -31,6 +31,15 @@ def load(path: str | PathLike[str], *, threads: int = 1) -> Model:
         from spikenm_compile.runtime.native import NativeModel
 
         return NativeModel(artifact, threads=threads)
+    if kind == "c_library":
+        from spikenm_compile.runtime.c_library import CLibraryModel
+
+        return CLibraryModel(artifact, threads=threads)
+    if kind == "c_sources":
+        raise TargetError(
+            f"artifact '{path}' holds C sources, which Python cannot run; its CMakeLists.txt builds them, verify "
+            "compiles and proves them here, and target native is for Python"
+        )
     if kind == "onnx":
         from spikenm_compile.runtime.onnx import OnnxModel
 
@@ -44,5 +53,6 @@ def load(path: str | PathLike[str], *, threads: int = 1) -> Model:
 
         return OnnxWholeModel(artifact, threads=threads)
     raise TargetError(
-        f"artifact '{path}' holds code of kind '{kind}'; Python runs native and onnx; build it for another target"
+        f"artifact '{path}' holds code of kind '{kind}'; Python runs native, c_library and onnx; "
+        "build it for another target"
     )

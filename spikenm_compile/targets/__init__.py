@@ -23,7 +23,38 @@ def _onnx() -> Target:
     return Onnx()
 
 
-TARGETS: dict[str, Callable[[], Target]] = {"native": _native, "onnx": _onnx}
+def _portable_c() -> Target:
+    from spikenm_compile.targets.portable_c import PortableC
+
+    return PortableC()
+
+
+def _cortex_m() -> Target:
+    from spikenm_compile.targets.portable_c import CORTEX_M, PortableC
+
+    return PortableC("cortex-m", CORTEX_M, rows="auto")
+
+
+def _c_library(cpu: str) -> Callable[[], Target]:
+    def make() -> Target:
+        from spikenm_compile.targets.c_library import CLibrary
+        from spikenm_compile.targets.cpu import EDGE_CPUS
+
+        return CLibrary(next(known for known in EDGE_CPUS if known.name == cpu))
+
+    return make
+
+
+C_LIBRARIES = ("arm", "cortex-a53", "cortex-a72", "cortex-a76", "armv7-neon", "x86-64-v3", "x86-64-v4")
+"""CPUs (targets.cpu) that C libraries are built for."""
+
+TARGETS: dict[str, Callable[[], Target]] = {
+    "native": _native,
+    "onnx": _onnx,
+    "c": _portable_c,
+    "cortex-m": _cortex_m,
+    **{cpu: _c_library(cpu) for cpu in C_LIBRARIES},
+}
 """Name -> how to get the target."""
 
 FLOAT_TARGETS = ("onnx",)

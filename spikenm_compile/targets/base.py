@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from torch.fx import GraphModule
 
 Emit = Callable[[str, str], None]
@@ -14,6 +16,19 @@ Emit = Callable[[str, str], None]
 
 def no_emit(_name: str, _text: str) -> None:
     """Nobody wants to read along."""
+
+
+Arrays = Mapping[str, np.ndarray[Any, np.dtype[Any]]]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an artifact stores beside its code, for targets whose code holds it too."""
+
+    tensors: Arrays
+    """<layer>.values, .metadata, .scale, .bias, <layer>.<constant>."""
+    vectors: Arrays
+    """input, output and spikes.<layer> of a few samples."""
 
 
 class Target(Protocol):
@@ -35,7 +50,14 @@ class Target(Protocol):
         ...
 
     def build(
-        self, lowered: GraphModule, directory: Path, *, name: str, num_steps: int, emit: Emit = no_emit
+        self,
+        lowered: GraphModule,
+        directory: Path,
+        *,
+        name: str,
+        num_steps: int,
+        emit: Emit = no_emit,
+        contents: Contents | None = None,
     ) -> dict[str, Any]:
         """Write the target's code into `directory` and return the manifest's `code` section."""
         ...

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from spikenm_compile.errors import TargetError
+
+KIB = 1024
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,16 @@ class Cpu:
     """Features, in Linux' spelling, that a machine must have."""
     vector_bits: int
     num_vector_registers: int
+    gnu_triple: str
+    """Beginning of the names of GNU cross compilers for it, as Debian spells them."""
+    l1_bytes: int
+    """First-level data cache of one core, typical of such machines."""
+    l2_bytes: int
+    """Second-level cache that a core can use, typical of such machines."""
+    has_float_abi: bool = False
+    """Whether LLVM has to be told that floats are passed in registers."""
+    cflags: tuple[str, ...] = ()
+    """What a C compiler has to be told beyond its default for the triple."""
 
     @property
     def tile_width(self) -> int:
@@ -35,30 +47,83 @@ class Cpu:
     def tvm_target(self) -> dict[str, Any]:
         """TVM's description."""
         target: dict[str, Any] = {"kind": "llvm", "mtriple": self.triple, "mcpu": self.mcpu}
+        if self.has_float_abi:
+            target["mfloat-abi"] = "hard"
         return target | ({"mattr": list(self.mattr)} if self.mattr else {})
 
 
-_X86 = {"machine": "x86_64", "triple": "x86_64-linux-gnu", "mattr": ()}
 # Features of each level: x86-64 psABI, "Micro-Architecture Levels"; spelled as in /proc/cpuinfo.
 _V2 = ("cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3")
 _V3 = (*_V2, "abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave")
 _V4 = (*_V3, "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")
 
-X86_64_V4 = Cpu("x86-64-v4", mcpu="x86-64-v4", features=_V4, vector_bits=512, num_vector_registers=32, **_X86)  # type: ignore[arg-type]
-X86_64_V3 = Cpu("x86-64-v3", mcpu="x86-64-v3", features=_V3, vector_bits=256, num_vector_registers=16, **_X86)  # type: ignore[arg-type]
-X86_64_V2 = Cpu("x86-64-v2", mcpu="x86-64-v2", features=_V2, vector_bits=128, num_vector_registers=16, **_X86)  # type: ignore[arg-type]
-AARCH64 = Cpu(
-    "aarch64",
-    machine="aarch64",
-    triple="aarch64-linux-gnu",
+
+def _x86(level: str, features: tuple[str, ...], vector_bits: int, num_vector_registers: int) -> Cpu:
+    return Cpu(
+        level,
+        machine="x86_64",
+        triple="x86_64-linux-gnu",
+        mcpu=level,
+        mattr=(),
+        features=features,
+        vector_bits=vector_bits,
+        num_vector_registers=num_vector_registers,
+        gnu_triple="x86_64-linux-gnu",
+        l1_bytes=32 * KIB,
+        l2_bytes=512 * KIB,
+    )
+
+
+X86_64_V4 = _x86("x86-64-v4", _V4, 512, 32)
+X86_64_V3 = _x86("x86-64-v3", _V3, 256, 16)
+X86_64_V2 = _x86("x86-64-v2", _V2, 128, 16)
+
+
+def _aarch64(name: str, mcpu: str, mattr: tuple[str, ...], features: tuple[str, ...], l1: int, l2: int) -> Cpu:
+    return Cpu(
+        name,
+        machine="aarch64",
+        triple="aarch64-linux-gnu",
+        mcpu=mcpu,
+        mattr=mattr,
+        features=features,
+        vector_bits=128,
+        num_vector_registers=32,
+        gnu_triple="aarch64-linux-gnu",
+        l1_bytes=l1,
+        l2_bytes=l2,
+    )
+
+
+# Features: Arm Architecture Reference Manual, A-profile: Armv8.0 has NEON always; of Armv8.2 what LLVM may use for a
+# Cortex-A76 without being asked (llc -mcpu=cortex-a76); spelled as in /proc/cpuinfo. Caches: Raspberry Pi 3, 4 and 5.
+_ARMV8_2 = ("asimd", "asimddp", "asimdhp", "asimdrdm", "atomics", "fphp")
+AARCH64 = _aarch64("aarch64", "generic", ("+neon",), ("asimd",), 32 * KIB, 512 * KIB)
+ARM = replace(AARCH64, name="arm")
+CORTEX_A53 = _aarch64("cortex-a53", "cortex-a53", ("+neon",), ("asimd",), 32 * KIB, 512 * KIB)
+CORTEX_A72 = _aarch64("cortex-a72", "cortex-a72", ("+neon",), ("asimd",), 32 * KIB, 1024 * KIB)
+CORTEX_A76 = _aarch64("cortex-a76", "cortex-a76", ("+neon", "+dotprod"), _ARMV8_2, 64 * KIB, 512 * KIB)
+# Sixteen 128-bit registers.
+ARMV7_NEON = Cpu(
+    "armv7-neon",
+    machine="armv7l",
+    triple="armv7a-linux-gnueabihf",
     mcpu="generic",
     mattr=("+neon",),
-    features=("asimd",),
+    features=("neon",),
     vector_bits=128,
-    num_vector_registers=32,
+    num_vector_registers=16,
+    gnu_triple="arm-linux-gnueabihf",
+    l1_bytes=32 * KIB,
+    l2_bytes=256 * KIB,
+    has_float_abi=True,
+    cflags=("-march=armv7-a", "-mfpu=neon", "-mfloat-abi=hard"),
 )
 CPUS = (X86_64_V4, X86_64_V3, X86_64_V2, AARCH64)
-"""Best first within an architecture."""
+"""What `native` chooses from, best first within an architecture."""
+
+EDGE_CPUS = (ARM, CORTEX_A53, CORTEX_A72, CORTEX_A76, ARMV7_NEON, X86_64_V3, X86_64_V4)
+"""What a C library is built for by name, on any machine."""
 
 
 def cpu_flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> frozenset[str]:

@@ -10,7 +10,7 @@ from typing import Any
 from torch.fx import GraphModule
 
 from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS
-from spikenm_compile.targets.base import Emit, no_emit
+from spikenm_compile.targets.base import Contents, Emit, no_emit
 from spikenm_compile.targets.cpu import Cpu, detect
 from spikenm_compile.targets.linker import link_shared
 from spikenm_compile.targets.toolchain import check_tvm
@@ -33,7 +33,14 @@ class Native:
         return "plain C shared library for this machine's CPU"
 
     def build(
-        self, lowered: GraphModule, directory: Path, *, name: str, num_steps: int, emit: Emit = no_emit
+        self,
+        lowered: GraphModule,
+        directory: Path,
+        *,
+        name: str,
+        num_steps: int,
+        emit: Emit = no_emit,
+        contents: Contents | None = None,
     ) -> dict[str, Any]:
         """Write model.so; `name` goes into the emitted text only, since the manifest knows the entry points.
 
@@ -42,7 +49,7 @@ class Native:
             TargetError, ToolError: this machine cannot run or link native code.
         """
         check_tvm()
-        from spikenm_compile.lowering.entry import ENTRY_OF, PREFIX, build_objects
+        from spikenm_compile.lowering.entry import build_objects, entry_names
         from spikenm_compile.lowering.native import plan
         from spikenm_compile.lowering.program import Space
 
@@ -50,7 +57,7 @@ class Native:
         program = plan(lowered, cpu.tile_width, num_steps)
         with tempfile.TemporaryDirectory() as scratch:
             kernels, entries, assembly = build_objects(program, cpu.tvm_target, Path(scratch))
-            link_shared([kernels, entries], directory / LIBRARY, [f"{PREFIX}_prepare", *ENTRY_OF.values()])
+            link_shared([kernels, entries], directory / LIBRARY, entry_names(program))
         emit("tir.py", f"# {name} for {cpu.name}\n" + "\n".join(f.script() for f in program.functions))
         emit("kernels.s", assembly)
         sizes = program.sizes

@@ -13,7 +13,7 @@ from spikenm_compile.errors import TargetError
 from spikenm_compile.graph import INIT, SHAPE, Role, placeholders, spike_nodes
 from spikenm_compile.lowering.onnx import IR_VERSION, OPSET, to_onnx_sequence, to_onnx_step
 from spikenm_compile.passes.select_kernels import ONNX_CONV
-from spikenm_compile.targets.base import Emit, no_emit
+from spikenm_compile.targets.base import Contents, Emit, no_emit
 
 STEP_FILE, SEQUENCE_FILE = "step.onnx", "sequence.onnx"
 MAX_MODEL_BYTES = 2**31 - 1
@@ -29,7 +29,14 @@ class Onnx:
     families: tuple[str, ...] = (ONNX_CONV,)
 
     def build(
-        self, lowered: GraphModule, directory: Path, *, name: str, num_steps: int, emit: Emit = no_emit
+        self,
+        lowered: GraphModule,
+        directory: Path,
+        *,
+        name: str,
+        num_steps: int,
+        emit: Emit = no_emit,
+        contents: Contents | None = None,
     ) -> dict[str, Any]:
         """Write `step.onnx` and `sequence.onnx` into `directory`.
 
@@ -38,6 +45,7 @@ class Onnx:
             directory: an existing directory.
             name: name of the network, stored in the models.
             num_steps: number of steps that users will run by default; the models run any number.
+            contents: unused; the models hold their weights themselves.
             emit: gets both models as text, without the values of weights and other constants.
 
         Returns:

@@ -37,7 +37,7 @@ def test_names_and_signatures(program: Program) -> None:
 
 @pytest.mark.parametrize("region", Region)
 def test_an_entry_calls_the_kernels_of_its_region_in_order(program: Program, region: Region) -> None:
-    text = entries(program)[ENTRY_OF[region]].script()
+    text = entries(program)[f"spikenm_{ENTRY_OF[region]}"].script()
     called = [call.function for call in program.calls[region]]
     assert called
     positions = [text.index(f'"{name}"') for name in called]

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_networks import FORMS, SHAPES, fires, lower_graph, read_out
 from step_graphs import LIF, StepGraphBuilder, randomize
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from spikenm_compile.errors import PassError
-from spikenm_compile.graph import Region
-from spikenm_compile.neurons import Neuron, integrate_and_fire, leaky, parametric_leaky
+from spikenm_compile.neurons import Neuron, integrate_and_fire
 from spikenm_compile.package import write_package
 from spikenm_compile.passes.base import run_pipeline
 from spikenm_compile.passes.pipelines import lowering
@@ -25,33 +25,11 @@ from spikenm_compile.targets.native import Native
 from spikenm_compile.verification import verify
 
 
-def lower_graph(graph: GraphModule, x: Tensor, pattern: str = "2:4", num_steps: int = 4, seed: int = 0) -> GraphModule:
-    randomize(graph, seed)
-    project(graph, Pattern.parse(pattern))
-    graph.meta["num_steps"] = num_steps
-    return run_pipeline(lowering(choose_levels(x), Pattern.parse(pattern), Native().families), graph)
-
-
-def project(graph: GraphModule, pattern: Pattern) -> None:
-    for module in graph.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear) and pattern.divides(module.weight.shape[1]):
-            with torch.no_grad():
-                module.weight.copy_(pattern.project(module.weight))
-
-
 def check(graph: GraphModule, x: Tensor, out: Path, cpu: Cpu | None = None) -> None:
     write_package(graph, Native(cpu=cpu), out, name="test", pattern=Pattern(2, 4), samples=x)
     for result in verify(out, {"given": x}):
         assert result.passed, result
         assert result.compared > 0
-
-
-def fires(graph: GraphModule, x: Tensor) -> dict[str, float]:
-    from spikenm_compile.graph import run_steps
-
-    with torch.no_grad():
-        spikes = run_steps(graph, x, graph.meta["num_steps"]).spikes
-    return {layer: float(s.mean()) for layer, s in spikes.items()}
 
 
 def runnable(*cpus: Cpu) -> list[Cpu]:
@@ -78,15 +56,6 @@ def test_convolution_chain(tmp_path: Path, cpu: Cpu, channels: tuple[int, int, i
     check(graph, x, tmp_path / "a", cpu)
 
 
-FORMS = [
-    integrate_and_fire(v_threshold=0.8, v_reset=None),
-    leaky(1.7, v_threshold=0.6, v_reset=-0.1),
-    leaky(3.3, decay_input=False, v_threshold=1.0, v_reset=None, fire=">"),
-    parametric_leaky(0.37, v_threshold=0.5, v_reset=0.0),
-    parametric_leaky(0.61, decay_input=False, v_threshold=1.1, v_reset=0.25),
-]
-
-
 @pytest.mark.parametrize("cpu", runnable(detect(), X86_64_V2), ids=lambda cpu: cpu.name)
 @pytest.mark.parametrize("form", FORMS, ids=str)
 def test_every_neuron_form_fused_and_alone(tmp_path: Path, form: Neuron, cpu: Cpu) -> None:
@@ -95,91 +64,6 @@ def test_every_neuron_form_fused_and_alone(tmp_path: Path, form: Neuron, cpu: Cp
     s = b.neuron("fused", b.layer("conv2", nn.Conv2d(21, 24, 2), s), form)
     x = torch.randn(40, 2, 4, 4)
     check(lower_graph(b.output(s), x, num_steps=6), x, tmp_path / "a", cpu)
-
-
-def residual_of_spikes(b: StepGraphBuilder, s: Node) -> Node:
-    branch = b.neuron("lif2", b.layer("conv2", nn.Conv2d(12, 12, 3, padding=1), s))
-    total = b.function(operator.add, branch, s)
-    total = b.function(operator.add, total, branch)
-    return b.neuron("lif3", b.layer("conv3", nn.Conv2d(12, 20, 3, padding=1, stride=2), total))
-
-
-def residual_of_currents(b: StepGraphBuilder, s: Node) -> Node:
-    left = b.layer("conv2", nn.Conv2d(12, 20, 3, padding=1, stride=2), s)
-    right = b.layer("down", nn.Conv2d(12, 20, 1, stride=2), s)
-    return b.neuron("lif3", b.function(operator.add, left, right))
-
-
-def residual_of_current_and_spikes(b: StepGraphBuilder, s: Node) -> Node:
-    left = b.layer("conv2", nn.Conv2d(12, 12, 3, padding=1), s)
-    return b.neuron("lif3", b.function(operator.add, left, s))
-
-
-def pool_of_currents(b: StepGraphBuilder, s: Node) -> Node:
-    left = b.layer("conv2", nn.Conv2d(12, 20, 3, padding=1), s)
-    return b.neuron("lif3", b.layer("pool", nn.MaxPool2d(3, 2, 1), left))
-
-
-def pool_between(b: StepGraphBuilder, s: Node) -> Node:
-    pooled = b.layer("pool", nn.MaxPool2d(3, 2, 1), s)
-    return b.neuron("lif3", b.layer("conv2", nn.Conv2d(12, 20, 5, padding=2), pooled))
-
-
-def average_pools(b: StepGraphBuilder, s: Node) -> Node:
-    pooled = b.layer("pool", nn.AvgPool2d(3, 2, 1), s)
-    s = b.neuron("lif2", b.layer("conv2", nn.Conv2d(12, 20, 3, padding=1), pooled))
-    return b.layer("last_pool", nn.AdaptiveAvgPool2d(1), b.layer("pool2", nn.AvgPool2d(2), s))
-
-
-def grouped_and_dilated(b: StepGraphBuilder, s: Node) -> Node:
-    s = b.neuron("lif2", b.layer("depthwise", nn.Conv2d(12, 12, 3, padding=1, groups=12), s))
-    s = b.neuron("lif3", b.layer("grouped", nn.Conv2d(12, 20, 3, padding=1, groups=4), s))
-    return b.neuron("lif4", b.layer("dilated", nn.Conv2d(20, 9, 3, padding=2, dilation=2), s))
-
-
-def neuron_behind_neuron(b: StepGraphBuilder, s: Node) -> Node:
-    return b.neuron("lif3", s, leaky(2.5, decay_input=False, v_threshold=0.9))
-
-
-def spikes_of_one_and_not_of_another(b: StepGraphBuilder, s: Node) -> Node:
-    branch = b.neuron("lif2", b.layer("conv2", nn.Conv2d(12, 12, 3, padding=1), s))
-    both = b.function(operator.mul, branch, s)
-    one = b.function(operator.mul, s, b.function(operator.sub, 1.0, branch))
-    s = b.neuron("lif3", b.layer("conv3", nn.Conv2d(12, 12, 3, padding=1), both))
-    s = b.neuron("lif4", b.function(operator.add, s, b.layer("conv4", nn.Conv2d(12, 12, 5, padding=2), one)))
-    return b.layer("pool", nn.MaxPool2d(3, 2, 1), b.function(operator.mul, b.function(operator.mul, s, s), one))
-
-
-def silence_and_difference(b: StepGraphBuilder, s: Node) -> Node:
-    other = b.neuron("lif2", b.layer("conv2", nn.Conv2d(12, 12, 3, padding=1), s))
-    silent = b.function(operator.sub, 1.0, other)
-    difference = b.function(operator.sub, s, b.function(operator.add, other, silent))
-    left = b.neuron("lif3", b.layer("conv3", nn.Conv2d(12, 80, 3, padding=1), silent))
-    right = b.neuron("lif4", b.layer("conv4", nn.Conv2d(12, 80, 3, padding=1), difference))
-    wide = b.function(operator.mul, left, b.function(operator.sub, 1.0, right))
-    return b.neuron("lif5", b.layer("conv5", nn.Conv2d(80, 9, 3, padding=1), wide))
-
-
-def sign_squared(b: StepGraphBuilder, s: Node) -> Node:
-    """A product of whole numbers that is spikes although its factors are not."""
-    other = b.neuron("lif2", b.layer("conv2", nn.Conv2d(12, 12, 3, padding=1), s))
-    silent = b.function(operator.sub, b.function(operator.mul, s, other), s)
-    return b.neuron("lif3", b.layer("conv3", nn.Conv2d(12, 9, 3, padding=1), b.function(operator.mul, silent, silent)))
-
-
-SHAPES = (
-    residual_of_spikes,
-    spikes_of_one_and_not_of_another,
-    silence_and_difference,
-    sign_squared,
-    residual_of_currents,
-    residual_of_current_and_spikes,
-    pool_of_currents,
-    pool_between,
-    average_pools,
-    grouped_and_dilated,
-    neuron_behind_neuron,
-)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda f: f.__name__)
@@ -200,17 +84,6 @@ def test_layers_of_vectors_and_other_readouts(tmp_path: Path) -> None:
         n = b.layer("fc3", nn.Linear(33, 5), s)
         x = torch.rand(6, 30)
         check(lower_graph(b.output(read_out(b, n, readout)), x), x, tmp_path / readout)
-
-
-def read_out(b: StepGraphBuilder, node: Node, kind: str) -> Node:
-    if kind == "sequence":
-        return node
-    if kind == "last":
-        return b.function(operator.mul, node, 1.0, region=Region.AFTER)
-    total = b.state("total", node.meta["shape"], -float("inf") if kind == "max" else 0.0)
-    after = b.function(operator.add if kind == "sum" else torch.maximum, total, node)
-    b.states.append((total, after))
-    return b.function(operator.mul, after, 1.0, region=Region.AFTER)
 
 
 @pytest.mark.parametrize("pattern", ["1:4", "2:8", "3:7", "1:16", "5:12"])

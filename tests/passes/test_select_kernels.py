@@ -17,9 +17,11 @@ from spikenm_compile.passes.fuse_neuron import FuseNeuron
 from spikenm_compile.passes.select_kernels import (
     DENSE_ROWS,
     EVENT_ROWS,
+    LEVEL_ROWS,
     ONNX_CONV,
     REASONS,
     REFUSALS,
+    SPIKE_ROWS,
     SelectKernels,
     choose,
 )
@@ -65,6 +67,13 @@ def test_the_first_family_that_takes_a_layer(levels: Levels, geometry: Any, fami
     assert choose(int_conv("conv", 4, levels, **geometry), NATIVE) == (family, reason)
 
 
+def test_c_code_reads_spikes_of_any_geometry_off_their_bits() -> None:
+    families = (SPIKE_ROWS, LEVEL_ROWS)
+    for geometry in ({}, {"groups": 2}, {"dilation": (2, 2)}):
+        assert choose(int_conv("conv", 4, SPIKES, **geometry), families)[0] == SPIKE_ROWS
+    assert choose(int_conv("conv", 4, Levels(-1, 1)), families) == (LEVEL_ROWS, "input is -1..1, not spikes")
+
+
 def test_a_family_alone_gives_its_own_reason() -> None:
     conv = int_conv("conv", 4, Levels(0, 2))
     assert choose(conv, (ONNX_CONV,)) == (ONNX_CONV, "ONNX has no sparse convolution")
@@ -73,7 +82,7 @@ def test_a_family_alone_gives_its_own_reason() -> None:
 
 
 def test_every_family_has_its_refusals_and_its_reason() -> None:
-    assert REFUSALS.keys() == REASONS.keys() == {EVENT_ROWS, DENSE_ROWS, ONNX_CONV}
+    assert REFUSALS.keys() == REASONS.keys() == {EVENT_ROWS, DENSE_ROWS, SPIKE_ROWS, LEVEL_ROWS, ONNX_CONV}
 
 
 def test_the_reason_is_added_to_that_of_the_pattern() -> None:

@@ -69,7 +69,7 @@ class TirAlgebra:
 
     def trunc(self, a: Expr) -> Expr:
         """Towards zero."""
-        return tir.intrinsic("llvm.trunc", a, self.count)
+        return tir.truncate(a, self.count)
 
     def absolute(self, a: Expr) -> Expr:
         """|a|."""

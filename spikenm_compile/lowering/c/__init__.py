@@ -1,0 +1,1 @@
+"""Lowered graph to portable C99: kernels, weights and entry functions, without TVM."""
