@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 OUT ?= out/digits
 
-.PHONY: demo test test-long lint types bench-demo bench-latency setup clean
+.PHONY: demo test test-long edge-tools lint types bench-demo bench-latency setup clean
 
 setup: $(VENV)/.installed
 
@@ -19,10 +19,23 @@ $(VENV)/.installed: pyproject.toml
 demo: setup
 	$(BIN)/python -m spikenm_compile demo --out $(OUT)
 
-test: setup
+test: setup edge-tools
 	$(BIN)/python -m pytest -n 2 -m 'not long'
 
-test-long: setup  # what is too slow for every day: under a minute on 2 cores
+# Compilers and emulators for the tests of ARM code; without them and without the right to install, those tests are skipped.
+EDGE_PACKAGES = cmake gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf libc6-dev-arm64-cross libc6-dev-armhf-cross qemu-user
+
+edge-tools:
+	@missing=$$(for p in $(EDGE_PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then sudo=; elif sudo -n true 2>/dev/null; then sudo='sudo -n'; else sudo=none; fi; \
+	if [ "$$sudo" = none ] || ! command -v apt-get >/dev/null; then \
+	  echo "edge-tools: tests of ARM code are skipped; to run them: apt-get install" $$missing; \
+	else \
+	  $$sudo apt-get update -q && $$sudo apt-get install -y -q $$missing || echo "edge-tools: apt-get failed, so that tests of ARM code are skipped"; \
+	fi
+
+test-long: setup edge-tools  # what is too slow for every day: under a minute on 2 cores
 	$(BIN)/python -m pytest -m long
 
 lint: setup

@@ -9,7 +9,8 @@ import sys
 
 from spikenm_compile.errors import SpikenmError
 from spikenm_compile.report.table import format_table
-from spikenm_compile.targets.cpu import detect
+from spikenm_compile.targets.cpu import EDGE_CPUS, KIB, Cpu, detect
+from spikenm_compile.targets.cross import find_toolchain
 from spikenm_compile.targets.linker import find_compiler
 from spikenm_compile.targets.toolchain import PINNED, installed, smoke_test
 
@@ -23,12 +24,10 @@ OPTIONAL = {
     "sinabs": "sinabs models",
     "nir": "NIR files",
 }
-TOOLS = {
-    "aarch64-linux-gnu-gcc": "linking for 64-bit ARM",
-    "qemu-aarch64": "running ARM code here",
-    "nvcc": "CUDA code",
-    "nvidia-smi": "an NVIDIA GPU",
-}
+EMULATORS = {"qemu-aarch64": "64-bit ARM programs", "qemu-arm": "32-bit ARM programs"}
+"""What tests of C libraries run with where the machine is another one."""
+
+TOOLS = {"nvcc": "CUDA code", "nvidia-smi": "an NVIDIA GPU"}
 """Tools that targets to come will use; nothing needs them yet."""
 
 
@@ -38,6 +37,8 @@ def examine() -> str:
     rows += [_package(name, required=True) for name in PACKAGES]
     rows += [_package(name, required=False) for name in OPTIONAL]
     rows += [_tvm(), _compiler(), _cpu()]
+    rows += [_c_library(cpu) for cpu in EDGE_CPUS]
+    rows += [(tool, "ok" if shutil.which(tool) else "absent", f"runs {use} here") for tool, use in EMULATORS.items()]
     rows += [
         (tool, "ok" if shutil.which(tool) else "absent", f"{use} (no target uses it yet)")
         for tool, use in TOOLS.items()
@@ -67,6 +68,18 @@ def _compiler() -> tuple[str, str, str]:
         return "C compiler", "ok", found
     lacking = f"CC={chosen} is not there; unset CC, or " if chosen else ""
     return "C compiler", "MISSING", f"{lacking}install gcc or clang to build native code"
+
+
+def _c_library(cpu: Cpu) -> tuple[str, str, str]:
+    toolchain = find_toolchain(cpu)
+    size = f"{cpu.vector_bits}-bit vectors, caches {cpu.l1_bytes // KIB} and {cpu.l2_bytes // KIB} KiB"
+    if toolchain is not None:
+        return f"target {cpu.name}", "ok", f"{size}; linked by {toolchain}"
+    return (
+        f"target {cpu.name}",
+        "no linker",
+        f"{size}; {cpu.gnu_triple}-gcc, clang or pip install ziglang links it here",
+    )
 
 
 def _cpu() -> tuple[str, str, str]:

@@ -2,6 +2,5 @@
 
 from spikenm_compile.runtime.loader import load
 from spikenm_compile.runtime.model import Model, State, Trace
-from spikenm_compile.runtime.stream import EVENT, Stream
 
-__all__ = ["EVENT", "Model", "State", "Stream", "Trace", "load"]
+__all__ = ["Model", "State", "Trace", "load"]

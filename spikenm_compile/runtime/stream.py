@@ -80,7 +80,7 @@ class Stream:
         if not isinstance(events, np.ndarray) or events.dtype != EVENT or events.ndim != 1:
             raise InputError(
                 "the events are not a one-dimensional array of dtype EVENT; x, y, channel and t in microseconds are "
-                "supported; use numpy.array(..., spikenm_compile.runtime.EVENT)"
+                "supported; use numpy.array(..., spikenm_compile.runtime.stream.EVENT)"
             )
         events = np.ascontiguousarray(events)
         done = 0

@@ -21,7 +21,8 @@ from torch.fx import GraphModule
 from spikenm_compile.artifact.directory import read_artifact
 from spikenm_compile.graph import PER_STEP, REGION, Region, result, run_steps, spike_nodes, the_input
 from spikenm_compile.package import write_package
-from spikenm_compile.runtime import EVENT, load
+from spikenm_compile.runtime import load
+from spikenm_compile.runtime.stream import EVENT
 from spikenm_compile.targets import C_LIBRARIES, get_target
 from spikenm_compile.targets.c_library import CLibrary
 from spikenm_compile.verification import verify

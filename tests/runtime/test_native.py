@@ -153,7 +153,7 @@ def test_other_machine(native: Write) -> None:
 def test_missing_features_are_named_before_the_library_is_loaded(
     native: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(library, "_open")
+    monkeypatch.delattr(library, "open_library")
     with pytest.raises(TargetError, match="uses the processor features avx9000, mmx0, which this machine lacks; build"):
         runtime.load(native(cpu_features=["avx9000", "mmx0"]))
 

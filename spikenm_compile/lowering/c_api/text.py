@@ -1,4 +1,4 @@
-"""model.h, model.c, examples and CMakeLists.txt: the templates beside this file with the facts of a network."""
+"""The text of model.h, model.c and the examples: the templates beside this file with the facts of a network."""
 
 from __future__ import annotations
 
