@@ -23,7 +23,8 @@ test: setup edge-tools
 	$(BIN)/python -m pytest -n 2 -m 'not long'
 
 # Compilers and emulators for the tests of ARM code; without them and without the right to install, those tests are skipped.
-EDGE_PACKAGES = cmake gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf libc6-dev-arm64-cross libc6-dev-armhf-cross qemu-user
+EDGE_PACKAGES = cmake gcc-aarch64-linux-gnu gcc-arm-linux-gnueabihf libc6-dev-arm64-cross libc6-dev-armhf-cross qemu-user \
+  gcc-arm-none-eabi libnewlib-arm-none-eabi qemu-system-arm
 
 edge-tools:
 	@missing=$$(for p in $(EDGE_PACKAGES); do dpkg -s $$p >/dev/null 2>&1 || echo $$p; done); \

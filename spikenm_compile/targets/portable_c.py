@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 CORTEX_M = "portable C99 sources for microcontrollers: weights in flash without their zeros, RAM for one time step"
 WEIGHTS = "weights.c"
 SOURCES = ("model.c", "kernels.c", WEIGHTS)
-FLAGS = ("-O3", "-ffp-contract=off")
-"""-O3 for vectors, which add dense rows. The code itself asks gcc for no contraction; the flag tells others."""
+FLAGS = ("-ffp-contract=off",)
+"""The code itself asks gcc for no contraction; the flag tells others."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class PortableC:
     whichever is smaller by layer (auto), which is also quicker where there are none."""
     keep_spikes: bool = False
     """Keep the spikes of every layer readable after a call, instead of the last layer's only; needs a larger arena."""
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """For the compiler: at -O3 it adds dense rows with vectors; elsewhere that makes code larger, not quicker."""
+        return ("-O3" if self.rows == "dense" else "-O2", *FLAGS)
 
     def build(
         self,
@@ -72,7 +77,10 @@ class PortableC:
         files = c_files(interface, cpu_check("any", ()), " ".join(SOURCES))
         files["kernels.c"] = kernels_source(program, arena)
         files["weights.h"], files[WEIGHTS] = weights_header(program), weights_source(program)
-        files[VECTORS], files[CMAKE] = vectors_text(interface, contents.vectors), cmake_text(interface, SOURCES, FLAGS)
+        files[VECTORS], files[CMAKE] = (
+            vectors_text(interface, contents.vectors),
+            cmake_text(interface, SOURCES, self.flags),
+        )
         for file, text in files.items():
             (directory / file).write_text(text)
         emit("kernels.c", files["kernels.c"])

@@ -219,6 +219,15 @@ def test_a_state_read_inside_of_a_step_is_refused() -> None:
         plan_c(graph, "x_")
 
 
+def test_the_number_of_steps_is_known_after_the_last() -> None:
+    b = StepGraphBuilder((3, 4, 4))
+    s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(3, 8, 3, padding=1), b.x))
+    n = b.function(operator.truediv, b.layer("conv2", nn.Conv2d(8, 8, 3), s), b.num_steps)
+    graph = lower_graph(b.output(b.neuron("lif2", n)), torch.rand(4, 3, 4, 4))
+    with pytest.raises(PassError, match="'truediv' uses the number of steps inside of a step"):
+        plan_c(graph, "x_")
+
+
 def test_a_current_of_the_last_step_is_read_out(tmp_path: Path) -> None:
     b = StepGraphBuilder((3, 4, 4))
     s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(3, 8, 3, padding=1), b.x))

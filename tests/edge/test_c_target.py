@@ -72,7 +72,10 @@ def test_cmake_builds_and_tests_the_artifact(digits: Path, tmp_path: Path) -> No
     assert "100% tests passed" in done.stdout, done.stdout
 
 
-@pytest.mark.skipif(not (shutil.which(AARCH64) and shutil.which("qemu-aarch64")), reason="no aarch64 gcc and qemu-user")
+@pytest.mark.skipif(
+    not (shutil.which(AARCH64) and shutil.which("qemu-aarch64")),
+    reason="no aarch64 gcc and qemu-user: make edge-tools installs them",
+)
 def test_on_aarch64(digits: Path, tmp_path: Path) -> None:
     executable = compiled(digits, digits / "example_run.c", tmp_path / "run", "-O3", "-static", compiler=AARCH64)
     done = subprocess.run(["qemu-aarch64", executable], capture_output=True, text=True, check=False)

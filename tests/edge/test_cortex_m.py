@@ -23,7 +23,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "cortex_m"
 GCC, QEMU = "arm-none-eabi-gcc", "qemu-system-arm"
 FIRMWARE = ("-std=c99", "-Os", "-Wall", "-Wextra", "-Werror", "-ffunction-sections", "-fdata-sections")
 
-pytestmark = pytest.mark.skipif(shutil.which(GCC) is None, reason=f"{GCC} is not installed")
+pytestmark = pytest.mark.skipif(shutil.which(GCC) is None, reason=f"{GCC} is not there: make edge-tools installs it")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def firmware(artifact: Path, board: Board, out: Path, *flags: str) -> Path:
     return out
 
 
-@pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"{QEMU} is not installed")
+@pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"{QEMU} is not there: make edge-tools installs it")
 @pytest.mark.parametrize("board", BOARDS, ids=lambda board: board.machine)
 def test_a_microcontroller_gives_the_reference(built: Path, tmp_path: Path, board: Board) -> None:
     program = firmware(built, board, tmp_path / "firmware", "-Wl,--gc-sections")
@@ -102,7 +102,7 @@ SECTION = r"^ \.(text|rodata|data|bss)([\w.]*)\n? +0x\w+ +(0x\w+) (\S+)$"
 DOCUMENT = (EXAMPLE.parents[1] / "docs" / "edge_microcontrollers.md").read_text()
 
 
-@pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"{QEMU} is not installed")
+@pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"{QEMU} is not there: make edge-tools installs it")
 def test_the_commands_of_the_document(built: Path, tmp_path: Path) -> None:
     block = next(
         b for b in re.findall(r"^```\n(.*?)^```", DOCUMENT, re.DOTALL | re.MULTILINE) if b.startswith("python")

@@ -150,6 +150,11 @@ def _with_scalar(planner: Planner, node: Node) -> None:
     number_first = not isinstance(first, Node) or first in steps
     x, scalar = (second, first) if number_first else (first, second)
     assert isinstance(x, Node)
+    if isinstance(scalar, Node) and planner.region is not Region.AFTER:
+        raise PassError(
+            f"'{node.name}' uses the number of steps inside of a step; C code knows how many there were after the last "
+            f"only, so divide in the readout"
+        )
     source = planner.as_floats(planner.values[x])
     text = "(float)num_steps" if isinstance(scalar, Node) else number(float(scalar))  # type: ignore[arg-type]
     planner.values[node] = out = planner.new(node.name, source.layout)
