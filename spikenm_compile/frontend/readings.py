@@ -41,18 +41,20 @@ class Reading:
 
 
 def readings(captured: GraphModule, example: Tensor) -> Iterator[Reading]:
-    """What the example may be, likeliest first: what the neurons take, [T, B, ...], or [B, ...] without time."""
+    """What the example may be, likeliest first: as the neurons take it, [T, B, ...], without time, [B, T, ...]."""
     nodes = captured.graph.find_nodes(op="call_module", sort=False)
     modules = [captured.get_submodule(str(node.target)) for node in nodes]
     layouts = dict.fromkeys(layout(m) for m in modules if is_neuron(m) and is_multi_step(m))
-    if any(found.dim == 1 for found in layouts) and example.dim() > 2:
-        yield Reading(example.select(1, 0), Layout(dim=1), example.shape[1])
+    batch_first = [Reading(example.select(1, 0), Layout(dim=1), example.shape[1])] if example.dim() > 2 else []
+    if any(found.dim == 1 for found in layouts):
+        yield from batch_first
     for found in layouts:
         if found.is_flat and (batch := flat_batch(found, example.shape[0])) is not None:
             flat = Layout(dim=1, is_flat=True, length=example.shape[0] // batch)
             yield Reading(steps_first(flat, example)[0], flat, flat.length)
     yield Reading(example[0], Layout(), example.shape[0])
     yield Reading(example)
+    yield from batch_first  # the model itself moves time to where its neurons take it
 
 
 def steps_first(layout: Layout | None, x: Tensor) -> Tensor:
