@@ -1,9 +1,10 @@
 """Prove an artifact: its code against the lowered graph bit for bit, and the lowered graph against the float model.
 
-The reference is rebuilt from the artifact's own weights and graph and computed by PyTorch. Compared are the output, the
-spikes of every layer at every step and the final state, in both forms: the whole sequence, and step by step. Counts and
-real numbers that a layer emits are not recorded by artifacts: its states and its readers are compared. Numbers are
-compared by value; only the sign of a zero may differ.
+The reference is rebuilt from the artifact's own weights and graph and computed by PyTorch. Compared are the output,
+the spikes of every layer at every step and the final state, in both forms: the whole sequence, and step by step.
+Layers of a C library share memory: of their spikes, those of the last can be read. Counts and real numbers that a
+layer emits are not recorded by artifacts: its states and its readers are compared. Numbers are compared by value; only
+the sign of a zero may differ.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from torch.fx import GraphModule
 
 from spikenm_compile.artifact.directory import read_artifact
 from spikenm_compile.artifact.tensors import read_tensors
-from spikenm_compile.graph import PER_STEP, REGION, SHAPE, Region, StepResult, result, run_steps, spike_nodes, the_input
+from spikenm_compile.graph import PER_STEP, REGION, SHAPE, Region, StepResult, result, run_steps, the_input
 from spikenm_compile.ops import Levels, QuantizeInput
 from spikenm_compile.package import VECTORS_NAME, read_lowered
 from spikenm_compile.report.table import format_table
@@ -148,8 +149,7 @@ def format_flips(flips: list[Flips]) -> str:
 def _check_vectors(model: Model, vectors: dict[str, Array]) -> Check:
     x = vectors["input"]
     trace = model.trace(x)
-    layers = [name.removeprefix("spikes.") for name in vectors if name.startswith("spikes.")]
-    pairs = [(trace.spikes[layer], vectors[f"spikes.{layer}"]) for layer in layers]
+    pairs = [(spikes, vectors[f"spikes.{layer}"]) for layer, spikes in trace.spikes.items()]
     spikes, compared = _count(pairs)
     outputs, more = _count([(trace.output, vectors["output"])])
     samples = x.shape[int(model.manifest.input.per_step)]
@@ -160,7 +160,7 @@ def _check_sequence(name: str, model: Model, lowered: GraphModule, x: Tensor) ->
     num_steps = _num_steps(model, x)
     expected, trace = reference(lowered, x, num_steps), model.trace(x.numpy(), num_steps)
     outputs, n1 = _count([(trace.output, expected.output.numpy())])
-    spikes, n2 = _count([(trace.spikes[layer], expected.spikes[layer].numpy()) for layer in spike_nodes(lowered)])
+    spikes, n2 = _count([(spikes, expected.spikes[layer].numpy()) for layer, spikes in trace.spikes.items()])
     states, n3 = _count([(_as_reference(model, trace.states[k]), v.numpy()) for k, v in expected.states.items()])
     return Check(name, "sequence", _batch(model, x), outputs, spikes, states, n1 + n2 + n3)
 
@@ -194,7 +194,7 @@ def _batch(model: Model, x: Tensor) -> int:
 
 def _as_reference(model: Model, state: Array) -> Array:
     """Native states have the channel last."""
-    return state.transpose(0, 3, 1, 2) if model.manifest.code["kind"] == "native" else state
+    return state.transpose(0, 3, 1, 2) if model.manifest.code["kind"] != "onnx" else state
 
 
 def _count(pairs: list[tuple[Array, Array]]) -> tuple[int, int]:

@@ -32,7 +32,7 @@ from spikenm_compile.package import (
 from spikenm_compile.passes.base import run_pipeline
 from spikenm_compile.passes.pipelines import lowering
 from spikenm_compile.pattern import Pattern
-from spikenm_compile.targets.base import Emit, no_emit
+from spikenm_compile.targets.base import Contents, Emit, no_emit
 
 
 class Paper:
@@ -43,7 +43,14 @@ class Paper:
     families = ("event-rows", "dense-rows")
 
     def build(
-        self, lowered: GraphModule, directory: Path, *, name: str, num_steps: int, emit: Emit = no_emit
+        self,
+        lowered: GraphModule,
+        directory: Path,
+        *,
+        name: str,
+        num_steps: int,
+        emit: Emit = no_emit,
+        contents: Contents | None = None,
     ) -> dict[str, Any]:
         (directory / "note.txt").write_text(f"{name} {num_steps}")
         emit("note.txt", name)

@@ -6,6 +6,8 @@ native, a shared library of plain C functions that compute one sample (0 is succ
     int32_t spikenm_before | spikenm_steps | spikenm_after(
         const uint8_t *params, const float *input, uint8_t *state, uint8_t *arena, float *output, int32_t num_steps);
 
+c_library, the functions of a header of its own: artifact/c_library.py
+
 onnx, two models: one time step with explicit state, and a whole sequence.
 """
 
@@ -114,9 +116,9 @@ def read_native_code(artifact: Artifact) -> NativeCode:
     Raises:
         ArtifactError: a field is missing or wrong, something lies outside of its buffer, or a file is not there.
     """
-    fields = _code_fields(artifact)
+    fields = code_fields(artifact)
     code = NativeCode(
-        library=_file(fields, "library", artifact),
+        library=named_file(fields, "library", artifact),
         machine=fields.text("machine"),
         cpu_features=fields.texts("cpu_features"),
         packed_bytes=fields.integer("packed_bytes"),
@@ -125,7 +127,7 @@ def read_native_code(artifact: Artifact) -> NativeCode:
         state_bytes=fields.integer("state_bytes"),
         arena_bytes=fields.integer("arena_bytes"),
         max_steps=fields.integer("max_steps", least=1),
-        states=tuple(_native_state(section) for section in fields.sections("states")),
+        states=tuple(native_state(section) for section in fields.sections("states")),
         spikes=tuple(_spikes(section) for section in fields.sections("spikes")),
     )
     _check_packed(fields, code)
@@ -140,10 +142,10 @@ def read_onnx_code(artifact: Artifact) -> OnnxCode:
     Raises:
         ArtifactError: a field is missing or wrong, or a file is not there.
     """
-    fields = _code_fields(artifact)
+    fields = code_fields(artifact)
     states = tuple(StateSpec(s.text("name"), s.shape("shape"), s.number("init")) for s in fields.sections("states"))
     spikes = tuple(section.text("layer") for section in fields.sections("spikes"))
-    return OnnxCode(_file(fields, "step", artifact), _file(fields, "sequence", artifact), states, spikes)
+    return OnnxCode(named_file(fields, "step", artifact), named_file(fields, "sequence", artifact), states, spikes)
 
 
 def manifest_file(path: Path) -> str:
@@ -151,11 +153,12 @@ def manifest_file(path: Path) -> str:
     return str(path / MANIFEST_NAME)
 
 
-def _code_fields(artifact: Artifact) -> Fields:
+def code_fields(artifact: Artifact) -> Fields:
+    """The code section, to be checked."""
     return Fields(dict(artifact.manifest.code), manifest_file(artifact.path), "code")
 
 
-def _file(fields: Fields, name: str, artifact: Artifact) -> str:
+def named_file(fields: Fields, name: str, artifact: Artifact) -> str:
     """The name of a file, which the artifact must list."""
     file = fields.text(name)
     if file not in artifact.manifest.files:
@@ -167,7 +170,8 @@ def _packed(fields: Fields) -> PackedTensor:
     return PackedTensor(fields.text("tensor"), fields.integer("offset"), fields.integer("bytes"))
 
 
-def _native_state(fields: Fields) -> StateSpec:
+def native_state(fields: Fields) -> StateSpec:
+    """A state with its place in bytes."""
     state = StateSpec(fields.text("name"), fields.shape("shape"), fields.number("init"), fields.integer("offset"))
     if state.offset % FLOAT_BYTES:
         fields.refuse("offset", f"a multiple of {FLOAT_BYTES}")
@@ -189,11 +193,11 @@ def _spikes(fields: Fields) -> SpikesSpec:
 
 
 def _check_packed(fields: Fields, code: NativeCode) -> None:
-    _check_apart(fields, "packed", [(p.offset, p.bytes) for p in code.packed], code.packed_bytes)
+    check_apart(fields, "packed", [(p.offset, p.bytes) for p in code.packed], code.packed_bytes)
 
 
 def _check_states(fields: Fields, code: NativeCode) -> None:
-    _check_apart(fields, "states", [(s.offset, s.bytes) for s in code.states], code.state_bytes)
+    check_apart(fields, "states", [(s.offset, s.bytes) for s in code.states], code.state_bytes)
 
 
 def _check_spikes(fields: Fields, code: NativeCode) -> None:
@@ -202,7 +206,7 @@ def _check_spikes(fields: Fields, code: NativeCode) -> None:
         fields.refuse("spikes", f"a list of layers inside an arena of {code.arena_bytes} bytes")
 
 
-def _check_apart(fields: Fields, name: str, spans: list[tuple[int, int]], limit: int) -> None:
+def check_apart(fields: Fields, name: str, spans: list[tuple[int, int]], limit: int) -> None:
     """Spans (offset, bytes) neither overlap nor leave a buffer of `limit` bytes."""
     end = 0
     for offset, size in sorted(spans):

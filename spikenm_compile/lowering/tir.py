@@ -135,11 +135,11 @@ def round_half_even(value: Expr, count: int = 1) -> Expr:
     """Nearest whole number of `count` lanes of float32, ties to even.
 
     By adding 2^23 with the value's sign, above which float32 holds whole numbers only: LLVM's own rounding is a call of
-    libm where the CPU has no instruction for it.
+    libm where the CPU has no instruction for it. The fence keeps TVM from cancelling what is added and taken away.
     """
     magic = constant("float32", count, 2.0**23)
     signed = select(value < constant("float32", count, 0.0), constant("float32", count, -(2.0**23)), magic)
-    return select(intrinsic("llvm.fabs", value, count) < magic, (value + signed) - signed, value)
+    return select(intrinsic("llvm.fabs", value, count) < magic, fence(value + signed, count) - signed, value)
 
 
 def truncate(value: Expr, count: int = 1) -> Expr:

@@ -2,5 +2,6 @@
 
 from spikenm_compile.runtime.loader import load
 from spikenm_compile.runtime.model import Model, State, Trace
+from spikenm_compile.runtime.stream import EVENT, Stream
 
-__all__ = ["Model", "State", "Trace", "load"]
+__all__ = ["EVENT", "Model", "State", "Stream", "Trace", "load"]

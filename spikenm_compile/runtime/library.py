@@ -22,7 +22,7 @@ class Library:
     """
 
     def __init__(self, path: Path) -> None:
-        self._library = _open(path)
+        self._library = open_library(path)
         self.prepare = self._function("spikenm_prepare", _PREPARE, path)
         self.before = self._function("spikenm_before", _CALL, path)
         self.steps = self._function("spikenm_steps", _CALL, path)
@@ -44,7 +44,7 @@ class Library:
         return function
 
 
-def _open(path: Path) -> ctypes.CDLL:
+def open_library(path: Path) -> ctypes.CDLL:
     """Load through a link with a new name: the loader takes an equal name for the library it has already, even if the
     file was replaced by a later build.
     """

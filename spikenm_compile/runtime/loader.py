@@ -31,10 +31,15 @@ def load(path: str | PathLike[str], *, threads: int = 1) -> Model:
         from spikenm_compile.runtime.native import NativeModel
 
         return NativeModel(artifact, threads=threads)
+    if kind == "c_library":
+        from spikenm_compile.runtime.c_library import CLibraryModel
+
+        return CLibraryModel(artifact, threads=threads)
     if kind == "onnx":
         from spikenm_compile.runtime.onnx import OnnxModel
 
         return OnnxModel(artifact, threads=threads)
     raise TargetError(
-        f"artifact '{path}' holds code of kind '{kind}'; Python runs native and onnx; build it for another target"
+        f"artifact '{path}' holds code of kind '{kind}'; Python runs native, c_library and onnx; "
+        "build it for another target"
     )

@@ -105,7 +105,7 @@ class CLibrary:
             "state_bytes": interface.state_bytes,
             "max_steps": interface.max_steps,
             "states": [s | {"offset": s["offset"] + HEADER_BYTES} for s in program.states],
-            "spikes": [neurons.name for neurons in interface.neurons],
+            "spikes": [{"layer": n.name, "shape": [n.channels, n.height, n.width]} for n in interface.neurons],
         }
 
     def _plan(self, lowered: GraphModule, prefix: str, max_steps: int) -> Program:

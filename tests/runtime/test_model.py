@@ -100,7 +100,7 @@ def test_threads_below_one(native: Write) -> None:
 
 def test_kinds_that_python_cannot_run(native: Write) -> None:
     with pytest.raises(
-        TargetError, match="holds code of kind 'cuda'; Python runs native and onnx; build it for another"
+        TargetError, match="holds code of kind 'cuda'; Python runs native, c_library and onnx; build it for another"
     ):
         runtime.load(native(kind="cuda"))
 

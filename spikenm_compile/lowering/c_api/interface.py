@@ -133,8 +133,7 @@ def memory_of(program: Program) -> Memory:
         initial=tuple(InitialValue(s["offset"] // 4, math.prod(s["shape"]), s["init"]) for s in program.states),
         neurons=tuple(
             Neurons(
-                *(s[key] for key in ("layer", "channels", "height", "width", "halo", "offset")),
-                pixel_bytes=-(-s["channels"] // 64) * 8,
+                s["layer"], s["channels"], s["height"], s["width"], s["halo"], s["offset"], -(-s["channels"] // 64) * 8
             )
             for s in program.spikes
         ),

@@ -1,0 +1,107 @@
+"""Lowered networks that are built for the edge in tests, each with samples: (lowered graph, [B, ...] or [T, B, ...])."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from functools import cache
+
+import torch
+from step_graphs import StepGraphBuilder, randomize
+from torch import Tensor, nn
+from torch.fx import GraphModule, Node
+
+from spikenm_compile.compiler import lower
+from spikenm_compile.network import carried_network
+from spikenm_compile.passes.base import run_pipeline
+from spikenm_compile.passes.pipelines import lowering
+from spikenm_compile.passes.quantize_inputs import choose_levels
+from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS
+from spikenm_compile.pattern import Pattern
+
+Lowered = tuple[GraphModule, Tensor]
+PATTERN = Pattern(2, 4)
+
+
+def lowered_graph(graph: GraphModule, x: Tensor, num_steps: int) -> GraphModule:
+    randomize(graph, 0)
+    for module in graph.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear) and PATTERN.divides(module.weight.shape[1]):
+            with torch.no_grad():
+                module.weight.copy_(PATTERN.project(module.weight))
+    graph.meta["num_steps"] = num_steps
+    return run_pipeline(lowering(choose_levels(x), PATTERN, (EVENT_ROWS, DENSE_ROWS)), graph)
+
+
+@cache
+def digits() -> Lowered:
+    """The carried network: one image for all steps."""
+    network = carried_network()
+    return lower(network.model, network.example_inputs), network.example_inputs
+
+
+@cache
+def gestures() -> Lowered:
+    """Counts of events at each step, ragged channels, every kind of pool, a residual of spikes; T = 5."""
+    b = StepGraphBuilder((2, 9, 9), per_step=True)
+    s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(2, 12, 3, padding=1), b.x))
+    branch = b.neuron("lif2", b.layer("conv2", nn.Conv2d(12, 12, 3, padding=1), s))
+    total = b.function(operator.add, branch, s)
+    s = b.neuron("lif3", b.layer("conv3", nn.Conv2d(12, 72, 3, padding=1, stride=2), total))
+    s = b.neuron("lif4", b.layer("conv4", nn.Conv2d(72, 20, 3), b.layer("pool", nn.MaxPool2d(2, 1, 1), s)))
+    n = b.layer("fc", nn.LazyLinear(11), b.layer("flatten", nn.Flatten(), s))
+    x = torch.poisson(torch.full((5, 6, 2, 9, 9), 0.4), generator=torch.Generator().manual_seed(0))
+    return lowered_graph(b.output(b.mean(n)), x, 5), x
+
+
+@cache
+def every_step() -> Lowered:
+    """Input and output at each step, on vectors."""
+    b = StepGraphBuilder((30,), per_step=True)
+    s = b.neuron("lif1", b.layer("fc1", nn.Linear(30, 70), b.x))
+    n = b.layer("fc3", nn.Linear(33, 5), b.neuron("lif2", b.layer("fc2", nn.Linear(70, 33), s)))
+    x = (torch.rand(7, 4, 30, generator=torch.Generator().manual_seed(0)) < 0.3).float()
+    return lowered_graph(b.output(n), x, 7), x
+
+
+@cache
+def sew_resnet18() -> Lowered:
+    """Eight blocks with sums of spikes, a sixteenth of the usual channels."""
+    b = StepGraphBuilder((3, 16, 16))
+
+    def spiking(name: str, source: Node, channels: int, kernel: int, stride: int = 1) -> Node:
+        conv = nn.Conv2d(source.meta["shape"][0], channels, kernel, stride, kernel // 2, bias=False)
+        return b.neuron(f"{name}_lif", b.layer(f"{name}_bn", nn.BatchNorm2d(channels), b.layer(name, conv, source)))
+
+    s = spiking("stem", b.x, 8, 3)
+    for stage, channels in enumerate((8, 16, 32, 64)):
+        for block in range(2):
+            stride = 2 if stage and not block else 1
+            name = f"s{stage}b{block}"
+            branch = spiking(f"{name}_b", spiking(f"{name}_a", s, channels, 3, stride), channels, 3)
+            same = stride == 1 and s.meta["shape"][0] == channels
+            s = b.function(operator.add, branch, s if same else spiking(f"{name}_down", s, channels, 1, stride))
+    pooled = b.layer("flatten", nn.Flatten(), b.layer("pool", nn.AvgPool2d(2), s))
+    x = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    return lowered_graph(b.output(b.mean(b.layer("fc", nn.Linear(64, 10), pooled))), x, 4), x
+
+
+@cache
+def vgg11() -> Lowered:
+    """VGG-11 at the size of CIFAR: 9.2 million weights."""
+    b = StepGraphBuilder((3, 32, 32), batch=1)
+    s = b.x
+    for index, width in enumerate((64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0)):
+        if width == 0:
+            s = b.layer(f"pool{index}", nn.MaxPool2d(2), s)
+            continue
+        conv = nn.Conv2d(s.meta["shape"][0], width, 3, padding=1, bias=False)
+        s = b.neuron(f"lif{index}", b.layer(f"bn{index}", nn.BatchNorm2d(width), b.layer(f"conv{index}", conv, s)))
+    x = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    n = b.layer("fc", nn.Linear(512, 10), b.layer("flatten", nn.Flatten(), s))
+    return lowered_graph(b.output(b.mean(n)), x, 4), x
+
+
+NETWORKS: dict[str, Callable[[], Lowered]] = {
+    f.__name__: f for f in (digits, gestures, every_step, sew_resnet18, vgg11)
+}
