@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -67,12 +67,19 @@ class Built:
     def per_step(self) -> bool:
         return bool(the_input(self.lowered).meta[PER_STEP])
 
-    def reference(self, x: Tensor) -> Results:
+    def kept(self, num_steps: int) -> int:
+        """Of how many steps, the last, spikes can be read after a call that runs `num_steps`."""
+        return (num_steps - 1) % int(read_artifact(self.artifact).manifest.code["max_steps"]) + 1
+
+    def reference(self, x: Tensor, num_steps: int | None = None, *, after_run: bool = False) -> Results:
+        """What a sequence gives; spikes of all steps, or of those that can be read after `run`."""
+        steps = x.shape[0] if self.per_step else num_steps or self.lowered.meta["num_steps"]
         with torch.no_grad():
-            found = run_steps(self.lowered, x, None if self.per_step else self.lowered.meta["num_steps"])
+            found = run_steps(self.lowered, x, None if self.per_step else steps)
         every_step = result(self.lowered).meta[REGION] is Region.STEP
         outputs = found.output.transpose(0, 1) if every_step else found.output
         spikes = found.spikes[list(spike_nodes(self.lowered))[-1]].transpose(0, 1)
+        spikes = spikes[:, -self.kept(steps) :] if after_run else spikes
         return Results(outputs.numpy().ravel(), spikes.numpy().astype(np.uint8).ravel())
 
     def results(self, *arguments: object, data: bytes) -> Results:
@@ -111,23 +118,27 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Buil
 
 
 Make = Callable[[str, str], Built]
+QUICK = ("x86-64-v3", "arm", "armv7-neon")
 EVERY_TARGET = [("digits", target) for target in C_LIBRARIES]
 PAIRS = [
     *EVERY_TARGET,
-    *((network, target) for network in ("gestures", "every_step") for target in ("x86-64-v3", "arm", "armv7-neon")),
+    *((network, target) for network in ("gestures", "every_step", "rleaky", "lif_recurrent") for target in QUICK),
     ("sew_resnet18", "cortex-a53"),
+    ("sew_and", "armv7-neon"),
+    ("sew_iand", "arm"),
     ("vgg11", "arm"),
 ]
-LONG = [(n, t) for n in ("sew_resnet18", "vgg11") for t in C_LIBRARIES if (n, t) not in PAIRS]
+STATIC = ("digits", "sew_resnet18", "sew_and", "sew_iand", "vgg11")
+LARGE = ("rleaky", "lif_recurrent", "sew_resnet18", "sew_and", "sew_iand", "vgg11")
+LONG = [(n, t) for n in LARGE for t in C_LIBRARIES if (n, t) not in PAIRS]
 LONG_PAIRS = [pytest.param(*pair, marks=pytest.mark.long) for pair in LONG]
 
 
 @pytest.mark.parametrize(("network", "target"), [*PAIRS, *LONG_PAIRS])
 def test_run_and_step_equal_the_lowered_graph(built: Make, network: str, target: str) -> None:
     it = built(network, target)
-    expected = it.reference(it.x)
-    assert it.drive("run", it.x) == expected
-    assert it.drive("step", it.x) == expected
+    assert it.drive("run", it.x) == it.reference(it.x, after_run=True)
+    assert it.drive("step", it.x) == it.reference(it.x)
 
 
 @pytest.mark.parametrize(("network", "target"), EVERY_TARGET)
@@ -139,15 +150,15 @@ def test_the_example_proves_the_test_vectors(built: Make, network: str, target: 
     assert done.stdout.decode().endswith("digits: equal to the reference bit for bit\n")
 
 
-@pytest.mark.parametrize("target", ["x86-64-v3", "arm", "armv7-neon"])
+@pytest.mark.parametrize("target", QUICK)
 def test_packed_spikes(built: Make, target: str) -> None:
     it = built("every_step", target)
     bits = np.packbits(it.x.transpose(0, 1).numpy().astype(bool), axis=-1, bitorder="little")
     assert it.results("packed", it.x.shape[1], len(it.x), data=bits.tobytes()) == it.reference(it.x)
 
 
-@pytest.mark.parametrize("target", ["x86-64-v3", "arm", "armv7-neon"])
-@pytest.mark.parametrize("network", ["gestures", "digits"])
+@pytest.mark.parametrize("target", QUICK)
+@pytest.mark.parametrize("network", ["gestures", "digits", "rleaky"])
 def test_two_states_take_turns_on_one_arena(built: Make, network: str, target: str) -> None:
     it = built(network, target)
     assert it.drive("pair", it.x[:, :4] if it.per_step else it.x[:4]) == it.reference(
@@ -168,19 +179,34 @@ def events_of(counts: Array, start: int, step_us: int, seed: int = 0) -> Array:
     return np.concatenate(windows)
 
 
-@pytest.mark.parametrize("target", ["x86-64-v3", "arm", "armv7-neon"])
-@pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_events_at_irregular_times_are_the_binned_input(built: Make, target: str, chunk: int) -> None:
-    it, start, step_us = built("gestures", target), 2**40 + 3, 333
-    counts = it.x[:, :1].clone()
-    counts[2] = 0  # a window without events is a step too
-    events = events_of(counts[:, 0].numpy(), start, step_us)
+@pytest.mark.parametrize(
+    ("network", "target", "chunk"),
+    [
+        *(("gestures", target, chunk) for target in QUICK for chunk in (1, 7, 1000)),
+        *((network, target, 7) for network in ("rleaky", "lif_recurrent") for target in QUICK),
+        *((network, target, 1000) for network, target in PAIRS if network in STATIC),
+        *(pytest.param(n, t, 1000, marks=pytest.mark.long) for n, t in LONG),
+    ],
+)
+def test_events_at_irregular_times_are_the_binned_input(built: Make, network: str, target: str, chunk: int) -> None:
+    it, start, step_us = built(network, target), 2**40 + 3, 333
+    counts = torch.poisson(it.x[:, :1] if it.per_step else it.x[:1], generator=torch.Generator().manual_seed(0))
+    if it.per_step:
+        counts[2] = 0  # a window without events is a step too
+    num_steps = len(counts) if it.per_step else it.lowered.meta["num_steps"]
+    frames = counts[:, 0] if it.per_step else counts[0].expand(num_steps, *counts.shape[1:])
+    events = events_of(frames.reshape(num_steps, *as_image(frames.shape[1:])).numpy(), start, step_us)
     found = it.results("events", start, step_us, chunk, data=events.tobytes())
-    prefixes = [it.reference(counts[: t + 1]).outputs for t in range(len(counts))]
+    prefixes = [it.reference(counts[: t + 1] if it.per_step else counts, t + 1).outputs for t in range(num_steps)]
     assert found == Results(np.concatenate(prefixes), it.reference(counts).spikes)
 
 
-@pytest.mark.parametrize("target", ["x86-64-v3", "arm", "armv7-neon"])
+def as_image(shape: Sequence[int]) -> tuple[int, ...]:
+    """[C, H, W] of an input [C] or [C, H, W]."""
+    return (*shape, 1, 1)[:3]
+
+
+@pytest.mark.parametrize("target", QUICK)
 def test_what_is_refused(built: Make, target: str) -> None:
     it = built("digits", target)
     done = it.machine.run(it.program, "errors")
@@ -191,7 +217,7 @@ def test_what_is_refused(built: Make, target: str) -> None:
     assert all(";" in line for line in lines if line.startswith("-"))
 
 
-@pytest.mark.parametrize("target", ["x86-64-v3", "arm", "armv7-neon"])
+@pytest.mark.parametrize("target", QUICK)
 def test_the_guard_pages_guard(built: Make, target: str) -> None:
     it = built("digits", target)
     environment = {**os.environ, "HARNESS_SHORT": "64"}
@@ -218,9 +244,9 @@ def test_a_cpu_without_the_features_is_refused_by_name(built: Make, target: str,
     assert done.stderr.decode().startswith(f"-3 this CPU lacks {lacks}, which the library uses; build the network for")
 
 
-@pytest.mark.parametrize("target", C_LIBRARIES)
-def test_nothing_is_needed_but_memory_functions(built: Make, target: str) -> None:
-    it = built("digits", target)
+@pytest.mark.parametrize(("network", "target"), [*PAIRS, *LONG_PAIRS])
+def test_nothing_is_needed_but_memory_functions(built: Make, network: str, target: str) -> None:
+    it = built(network, target)
     listed = subprocess.run([tool("nm"), str(it.artifact / "libmodel.a")], capture_output=True, text=True, check=True)
     symbols = [line.split()[-2:] for line in listed.stdout.splitlines() if line and not line.endswith(":")]
     defined = {name for kind, name in symbols if kind != "U"}
@@ -230,7 +256,7 @@ def test_nothing_is_needed_but_memory_functions(built: Make, target: str) -> Non
     allowed |= {"__aeabi_unwind_cpp_pr0"} if it.machine.cpu.machine == "armv7l" else set()
     assert needed <= {"memcpy", "memset"} | allowed
     weak_helpers = {"__extendhfsf2", "__truncsfhf2"}
-    assert {name for kind, name in symbols if kind in "TRDBC" and not name.startswith("digits_")} == set()
+    assert {name for kind, name in symbols if kind in "TRDBC" and not name.startswith(f"{network}_")} == set()
     assert {name for kind, name in symbols if kind in "WV"} <= weak_helpers
 
 

@@ -41,7 +41,9 @@ def read(layout: Layout, buffer: Buffer, t: Expr, y: Expr, x: Expr, c: Expr, dty
     """One value as `dtype`."""
     value = buffer[layout.element(t, y, x, c)]
     if isinstance(layout, Bits):
-        value = T.shift_right(value, T.cast(c % WORD, "uint64")) & T.uint64(1)
+        bit = T.shift_right(value, T.cast(c % WORD, "uint64")) & T.uint64(1)
+        # Where CPUs have no instruction from 64 bits to float, a function would be called that libraries do not have.
+        value = T.cast(bit, "int32")
     return T.cast(value, dtype)
 
 
