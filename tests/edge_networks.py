@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import torch
-from recurrent_networks import RECURRENT_MODELS
+from recurrent_networks import RECURRENT, RECURRENT_MODELS, counts, lower_recurrent
+from small_networks import SHAPES, lower_graph
 from step_graphs import StepGraphBuilder, randomize
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
@@ -153,6 +154,29 @@ def vgg11() -> Lowered:
     return lowered_graph(b.output(b.mean(n)), x, 4, is_deep=True), x
 
 
+def _with_shape(shape: Callable[[StepGraphBuilder, Node], Node], *, per_step: bool) -> Lowered:
+    b = StepGraphBuilder((3, 7, 7), per_step=per_step)
+    s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(3, 12, 3, padding=1), b.x))
+    n = b.layer("fc", nn.LazyLinear(11), b.layer("flatten", nn.Flatten(), shape(b, s)))
+    torch.manual_seed(0)
+    x = 3 * (torch.rand(4, 3, 3, 7, 7) if per_step else torch.rand(3, 3, 7, 7))
+    return lower_graph(b.output(b.mean(n)), x), x
+
+
+def _with_round(make: Callable[[StepGraphBuilder], Node], *, per_step: bool) -> Lowered:
+    return lower_recurrent(make, (EVENT_ROWS, DENSE_ROWS), per_step=per_step)
+
+
+ROUND = [make for make in RECURRENT if make is not counts]
+"""A C library shows spikes, not counts."""
+
+SMALL: dict[str, Callable[[], Lowered]] = {
+    **{f.__name__: cache(partial(_with_shape, f, per_step=bool(i % 2))) for i, f in enumerate(SHAPES)},
+    **{f"round_{f.__name__}": cache(partial(_with_round, f, per_step=True)) for f in ROUND},
+    **{f"round_{f.__name__}_static": cache(partial(_with_round, f, per_step=False)) for f in ROUND},
+}
+"""Every kind of node, and everything that goes round."""
+
 NETWORKS: dict[str, Callable[[], Lowered]] = {
     f.__name__: f for f in (digits, gestures, every_step, rleaky, lif_recurrent, sew_resnet18, sew_and, sew_iand, vgg11)
-}
+} | SMALL
