@@ -4,120 +4,36 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from edge_machines import Machine, machine, tool
-from edge_networks import NETWORKS, PATTERN, SMALL
-from torch import Tensor
-from torch.fx import GraphModule
+from edge_harness import BuiltLibrary, build_library, check_events, check_sequences
+from edge_machines import machine, tool
+from edge_networks import SMALL
 
 from spikenm_compile.artifact.directory import read_artifact
-from spikenm_compile.graph import PER_STEP, REGION, Region, result, run_steps, spike_nodes, the_input
-from spikenm_compile.package import write_package
+from spikenm_compile.graph import run_steps, spike_nodes
 from spikenm_compile.runtime import load
-from spikenm_compile.runtime.stream import EVENT
-from spikenm_compile.targets import C_LIBRARIES, get_target
-from spikenm_compile.targets.c_library import CLibrary
+from spikenm_compile.targets import C_LIBRARIES
 from spikenm_compile.verification import verify
-
-Array = np.ndarray[Any, np.dtype[Any]]
-HARNESS = Path(__file__).parent / "harness.c"
-
-
-@dataclass(frozen=True)
-class Results:
-    """Outputs [B, ...] and spikes of the last layer [B, T, ...], one after the other; zeros without sign."""
-
-    outputs: Array
-    spikes: Array
-
-    def __eq__(self, other: object) -> bool:
-        assert isinstance(other, Results)
-        assert self.outputs.size, "no output is compared"
-        same = np.array_equal(self.outputs, other.outputs, equal_nan=True)
-        return same and np.array_equal(self.spikes, other.spikes)
-
-
-@dataclass(frozen=True)
-class Built:
-    """A network built for a machine, and its test program."""
-
-    network: str
-    machine: Machine
-    artifact: Path
-    program: Path
-
-    @property
-    def lowered(self) -> GraphModule:
-        return NETWORKS[self.network]()[0]
-
-    @property
-    def x(self) -> Tensor:
-        return NETWORKS[self.network]()[1]
-
-    @property
-    def per_step(self) -> bool:
-        return bool(the_input(self.lowered).meta[PER_STEP])
-
-    def kept(self, num_steps: int) -> int:
-        """Of how many steps, the last, spikes can be read after a call that runs `num_steps`."""
-        return (num_steps - 1) % int(read_artifact(self.artifact).manifest.code["max_steps"]) + 1
-
-    def reference(self, x: Tensor, num_steps: int | None = None, *, after_run: bool = False) -> Results:
-        """What a sequence gives; spikes of all steps, or of those that can be read after `run`."""
-        steps = x.shape[0] if self.per_step else num_steps or self.lowered.meta["num_steps"]
-        with torch.no_grad():
-            found = run_steps(self.lowered, x, None if self.per_step else steps)
-        every_step = result(self.lowered).meta[REGION] is Region.STEP
-        outputs = found.output.transpose(0, 1) if every_step else found.output
-        spikes = found.spikes[list(spike_nodes(self.lowered))[-1]].transpose(0, 1)
-        assert spikes.any(), "no spike is compared"
-        spikes = spikes[:, -self.kept(steps) :] if after_run else spikes
-        return Results(outputs.numpy().ravel(), spikes.numpy().astype(np.uint8).ravel())
-
-    def results(self, *arguments: object, data: bytes) -> Results:
-        done = self.machine.run(self.program, *arguments, data=data)
-        assert done.returncode == 0, done.stderr.decode()
-        return Results(np.frombuffer(done.stdout, np.float32), np.frombuffer(done.stderr, np.uint8))
-
-    def drive(self, mode: str, x: Tensor) -> Results:
-        """Feed [B, ...] or [T, B, ...] to a mode of the test program."""
-        samples = x.transpose(0, 1) if self.per_step else x
-        num_steps = x.shape[0] if self.per_step else self.lowered.meta["num_steps"]
-        return self.results(mode, len(samples), num_steps, data=samples.contiguous().numpy().tobytes())
-
-
-def build(network: str, target: str, directory: Path, **options: Any) -> Built:
-    where = machine(target)
-    chosen = get_target(target)
-    assert isinstance(chosen, CLibrary)
-    lowered, x = NETWORKS[network]()
-    artifact, program = directory / "artifact", directory / "harness"
-    directory.mkdir(exist_ok=True)
-    write_package(lowered, replace(chosen, **options), artifact, name=network, pattern=PATTERN, samples=x)
-    where.compile(artifact, HARNESS, program, "-std=gnu99", f"-DNAME={network}", f"-DBIG={network.upper()}")
-    return Built(network, where, artifact, program)
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Built]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], BuiltLibrary]:
     """Each pair of network and target is built once."""
 
     @cache
-    def make(network: str, target: str) -> Built:
-        return build(network, target, tmp_path_factory.mktemp(f"{network}-{target}"))
+    def make(network: str, target: str) -> BuiltLibrary:
+        return build_library(network, target, tmp_path_factory.mktemp(f"{network}-{target}"))
 
     return make
 
 
-Make = Callable[[str, str], Built]
+Make = Callable[[str, str], BuiltLibrary]
 QUICK = ("x86-64-v3", "arm", "armv7-neon")
 EVERY_TARGET = [("digits", target) for target in C_LIBRARIES]
 PAIRS = [
@@ -137,9 +53,7 @@ LONG_PAIRS = [pytest.param(*pair, marks=pytest.mark.long) for pair in LONG]
 
 @pytest.mark.parametrize(("network", "target"), [*PAIRS, *LONG_PAIRS])
 def test_run_and_step_equal_the_lowered_graph(built: Make, network: str, target: str) -> None:
-    it = built(network, target)
-    assert it.drive("run", it.x) == it.reference(it.x, after_run=True)
-    assert it.drive("step", it.x) == it.reference(it.x)
+    check_sequences(built(network, target))
 
 
 @pytest.mark.parametrize(("network", "target"), EVERY_TARGET)
@@ -167,19 +81,6 @@ def test_two_states_take_turns_on_one_arena(built: Make, network: str, target: s
     )
 
 
-def events_of(counts: Array, start: int, step_us: int, seed: int = 0) -> Array:
-    """Events that are counted as `counts` [T, C, H, W]: at random times of their windows, there in any order."""
-    rng = np.random.default_rng(seed)
-    windows = []
-    for t, frame in enumerate(counts.astype(int)):
-        c, y, x = (np.repeat(index, frame[frame > 0]) for index in np.nonzero(frame))
-        window = np.empty(len(c), EVENT)
-        window["x"], window["y"], window["channel"] = x, y, c
-        window["t"] = start + step_us * t + rng.integers(0, step_us, len(c))
-        windows.append(rng.permutation(window))
-    return np.concatenate(windows)
-
-
 @pytest.mark.parametrize(
     ("network", "target", "chunk"),
     [
@@ -190,21 +91,7 @@ def events_of(counts: Array, start: int, step_us: int, seed: int = 0) -> Array:
     ],
 )
 def test_events_at_irregular_times_are_the_binned_input(built: Make, network: str, target: str, chunk: int) -> None:
-    it, start, step_us = built(network, target), 2**40 + 3, 333
-    counts = torch.poisson(it.x[:, :1] if it.per_step else it.x[:1], generator=torch.Generator().manual_seed(0))
-    if it.per_step:
-        counts[2] = 0  # a window without events is a step too
-    num_steps = len(counts) if it.per_step else it.lowered.meta["num_steps"]
-    frames = counts[:, 0] if it.per_step else counts[0].expand(num_steps, *counts.shape[1:])
-    events = events_of(frames.reshape(num_steps, *as_image(frames.shape[1:])).numpy(), start, step_us)
-    found = it.results("events", start, step_us, chunk, data=events.tobytes())
-    prefixes = [it.reference(counts[: t + 1] if it.per_step else counts, t + 1).outputs for t in range(num_steps)]
-    assert found == Results(np.concatenate(prefixes), it.reference(counts).spikes)
-
-
-def as_image(shape: Sequence[int]) -> tuple[int, ...]:
-    """[C, H, W] of an input [C] or [C, H, W]."""
-    return (*shape, 1, 1)[:3]
+    check_events(built(network, target), chunk)
 
 
 @pytest.mark.parametrize("target", QUICK)
@@ -273,7 +160,7 @@ def test_no_variable_can_change(built: Make, target: str) -> None:
 
 def test_all_layers_without_shared_memory(tmp_path: Path) -> None:
     """The same kernels on an arena without reuse, where every layer can be read."""
-    it = build("gestures", "x86-64-v3", tmp_path, keep_spikes=True, max_steps=2)
+    it = build_library("gestures", "x86-64-v3", tmp_path, keep_spikes=True, max_steps=2)
     assert all(check.passed and check.compared for check in verify(it.artifact, {"given": it.x}))
     trace = load(it.artifact).trace(it.x.numpy())
     with torch.no_grad():
