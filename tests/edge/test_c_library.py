@@ -114,12 +114,19 @@ def test_the_guard_pages_guard(built: Make, target: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "steps"),
-    [("x86-64-v3", 20_000), ("arm", 500), pytest.param("x86-64-v3", 10**6, marks=pytest.mark.long)],
+    ("network", "target", "steps"),
+    [
+        ("digits", "x86-64-v3", 20_000),
+        ("digits", "arm", 500),
+        ("rleaky", "arm", 500),
+        *(pytest.param(n, "x86-64-v3", 10**6, marks=pytest.mark.long) for n in ("digits", "rleaky")),
+        pytest.param("rleaky", "arm", 10**6, marks=pytest.mark.long),
+    ],
 )
-def test_memory_does_not_grow(built: Make, target: str, steps: int) -> None:
-    it = built("digits", target)
-    done = it.machine.run(it.program, "many", steps, data=it.x[0].numpy().tobytes())
+def test_memory_does_not_grow(built: Make, network: str, target: str, steps: int) -> None:
+    it = built(network, target)
+    frame = it.x[0, 0] if it.per_step else it.x[0]
+    done = it.machine.run(it.program, "many", steps, data=frame.contiguous().numpy().tobytes())
     assert done.returncode == 0, done.stderr.decode()
 
 

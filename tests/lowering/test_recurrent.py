@@ -93,6 +93,13 @@ def test_states_that_native_code_does_not_copy_are_refused() -> None:
     with pytest.raises(PassError, match="the state 'second' is a copy of 'first'; native code copies what a step"):
         plan(b.output(n), 64, 4)
     b = StepGraphBuilder((12,), per_step=True)
+    first, second = b.state("first", (3, 4, 1)), b.state("second", (12,))
+    n = b.neuron("lif", b.x, neuron_kinds.two_inputs(12), (second,))
+    b.states += [(first, b.layer("unflatten", nn.Unflatten(1, (3, 4, 1)), n))]
+    b.states += [(second, b.layer("flatten", nn.Flatten(), first))]
+    with pytest.raises(PassError, match="the state 'second' is a copy of 'first'"):
+        plan(b.output(n), 64, 4)
+    b = StepGraphBuilder((12,), per_step=True)
     previous = b.state("previous", (12,))
     n = b.neuron("lif", b.x, neuron_kinds.two_inputs(12), (previous,))
     b.states.append((previous, n))
