@@ -36,10 +36,10 @@ def test_the_shell_lines_parse() -> None:
     commands = [words[3:] for words in lines if words[:3] == ["python", "-m", "spikenm_compile"]]
     builds = [words[3:] for words in lines if words[:3] == ["python", "-m", "spikenm_compile.build"]]
     assert len(commands) == 3
-    assert len(builds) == 1
+    assert len(builds) == 2
     for words in commands:
         make_parser().parse_args(words)
-    assert build_parser().parse_args(builds[0]).target == "native"
+    assert [build_parser().parse_args(words).target for words in builds] == ["native", "arm"]
 
 
 def test_the_files_it_names_are_there() -> None:

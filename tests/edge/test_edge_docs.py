@@ -77,4 +77,4 @@ def test_the_python_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     events = np.array([(0, 1, 2, 0), (2500, 3, 4, 0)], EVENT)
     names = {"spikenm_compile": spikenm_compile, "images": images, "events": events}
     exec(compile(code, "edge.md", "exec"), names)
-    assert names["logits"].shape == (10,)  # type: ignore[union-attr]
+    assert names["logits"].shape == (10,)  # type: ignore[attr-defined]

@@ -37,7 +37,7 @@ def test_buffers_that_live_at_the_same_time_lie_apart(apart: Program) -> None:
     shared = share_arena(apart, frozenset({"lif4"}))
     pairs = list(zip(apart.buffers, shared.buffers, strict=True))
     calls = offsets(apart)
-    lives = {}
+    lives = dict[int, tuple[int, int]]()
     for number, used in enumerate(calls):
         for offset in used:
             first, _ = lives.get(offset, (number, number))

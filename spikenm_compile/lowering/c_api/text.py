@@ -56,12 +56,13 @@ def c_string(text: str) -> str:
 
 
 def c_float(value: float) -> str:
-    """A C99 literal of exactly that float32; infinities and NaN need <math.h>."""
+    """A literal of exactly that float32, which 9 digits tell from all others; infinities and NaN need <math.h>."""
     if value != value:
         return "NAN"
     if abs(value) == float("inf"):
         return "INFINITY" if value > 0 else "-INFINITY"
-    return f"{int(value)}.0f" if value == int(value) and abs(value) < 1e6 else f"{value.hex()}f"
+    digits = f"{value:.9g}"
+    return f"{digits}f" if "." in digits or "e" in digits else f"{digits}.0f"
 
 
 def _words(i: Interface, check: CpuCheck) -> dict[str, str]:
