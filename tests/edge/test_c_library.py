@@ -115,7 +115,6 @@ EVERY_TARGET = [("digits", target) for target in C_LIBRARIES]
 PAIRS = [
     *EVERY_TARGET,
     *((network, target) for network in ("gestures", "every_step") for target in ("x86-64-v3", "arm", "armv7-neon")),
-    ("sew_resnet18", "cortex-a53"),
     ("vgg11", "arm"),
 ]
 LONG = [(n, t) for n in ("sew_resnet18", "vgg11") for t in C_LIBRARIES if (n, t) not in PAIRS]
