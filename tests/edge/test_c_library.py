@@ -115,7 +115,6 @@ EVERY_TARGET = [("digits", target) for target in C_LIBRARIES]
 PAIRS = [
     *EVERY_TARGET,
     *((network, target) for network in ("gestures", "every_step") for target in ("x86-64-v3", "arm", "armv7-neon")),
-    ("sew_resnet18", "cortex-a53"),
     ("vgg11", "arm"),
 ]
 LONG = [(n, t) for n in ("sew_resnet18", "vgg11") for t in C_LIBRARIES if (n, t) not in PAIRS]
@@ -136,7 +135,10 @@ def test_the_example_proves_the_test_vectors(built: Make, network: str, target: 
     it.machine.compile(it.artifact, it.artifact / "example_run.c", tmp_path / "example", "-std=c99", "-pedantic")
     done = it.machine.run(tmp_path / "example")
     assert done.returncode == 0, done.stdout.decode()
-    assert done.stdout.decode().endswith("digits: equal to the reference bit for bit\n")
+    *classes, verdict = done.stdout.decode().splitlines()
+    assert verdict == "digits: equal to the reference bit for bit"
+    best = it.reference(it.x[:2]).outputs.reshape(2, -1).argmax(1)
+    assert classes == [f"vector {i}: class {k}" for i, k in enumerate(best)]
 
 
 @pytest.mark.parametrize("target", ["x86-64-v3", "arm", "armv7-neon"])
