@@ -26,7 +26,7 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from spikenm_compile.errors import InputError, PassError
 from spikenm_compile.levels import Levels
-from spikenm_compile.ops import IntConvNeuron, NeuronStep
+from spikenm_compile.ops import IntConvNeuron, NeuronStep, sliced
 
 REGION, SHAPE, ROLE, PER_STEP, INIT, LEVELS, LAYER = "region", "shape", "role", "per_step", "init", "levels", "layer"
 
@@ -222,7 +222,7 @@ ALLOWED_FUNCTIONS: dict[Callable[..., Any], str] = {
     torch.reshape: "reshape",
     torch.permute: "permute",
     torch.select: "select",
-    torch.slice_copy: "slice",
+    sliced: "slice",
     torch.cat: "cat",
     torch.stack: "stack",
     torch.roll: "roll",

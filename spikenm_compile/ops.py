@@ -19,6 +19,11 @@ from spikenm_compile.neurons import Neuron, step
 from spikenm_compile.pattern import Pattern
 
 
+def sliced(x: Tensor, dim: int, start: int, stop: int, step: int) -> Tensor:
+    """`x[start:stop:step]` in dimension `dim`."""
+    return x[(slice(None),) * dim + (slice(start, stop, step),)]
+
+
 def pair(value: int | tuple[int, ...]) -> tuple[int, int]:
     """(vertical, horizontal) of a size that PyTorch takes as one number or as two."""
     return (value, value) if isinstance(value, int) else (value[0], value[1])

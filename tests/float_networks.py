@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import norse.torch as norse
-import sinabs.layers as sinabs_layers
 import snntorch as snn
 import torch
 from spikingjelly.activation_based import layer, neuron
@@ -104,26 +102,6 @@ def state_leaky() -> Network:
     ), inputs(6)
 
 
-def norse_recurrent() -> Network:
-    def forward(net: Any, x: Tensor) -> Tensor:
-        first = second = None
-        outputs = []
-        for t in range(NUM_STEPS):
-            z, first = net.first(x[t] * 50, first)
-            z, second = net.second(net.middle(z) * 50, second)
-            outputs.append(net.head(z))
-        return torch.stack(outputs)
-
-    first, second = norse.LIFRecurrentCell(6, 8), norse.LIFRecurrentCell(8, 8)
-    return Written(forward, first=first, middle=nn.Linear(8, 8), second=second, head=nn.Linear(8, 3)), inputs(6)
-
-
-def sinabs_recurrent() -> Network:
-    lif = sinabs_layers.LIFRecurrent(tau_mem=5.0, rec_connect=nn.Linear(8, 8))
-    parts = {"fc": loud(nn.Linear(6, 8)), "lif": lif, "head": nn.Linear(8, 3)}
-    return Written(lambda net, x: net.head(net.lif(net.fc(x) * 5)).mean(1), **parts), inputs(6).transpose(0, 1)
-
-
 def sigmoid_readout() -> Network:
     """A leaky integrator's last potentials as probabilities."""
     parts = {"fc": loud(nn.Linear(6, 8)), "lif": LIF(step_mode="m"), "head": nn.Linear(8, 3)}
@@ -158,10 +136,6 @@ WHOLE: dict[str, Callable[[], Network]] = {
     "FewSpike": few_spike,
     "LeakyParallel": leaky_parallel,
     "StateLeaky": state_leaky,
-    "norse-recurrent": norse_recurrent,
-    "sinabs-recurrent": sinabs_recurrent,
-    "sigmoid-readout": sigmoid_readout,
-    "spikformer": spikformer,
 }
 """Name -> a network whose steps cannot be told apart."""
 
@@ -170,6 +144,8 @@ STEP: dict[str, Callable[[], Network]] = {
     "ComplementaryLIF": lambda: jelly(lambda _: neuron.ComplementaryLIFNode(step_mode="m")),
     "DSRIF": lambda: jelly(lambda _: neuron.DSRIFNode(NUM_STEPS, v_threshold=0.5, step_mode="m")),
     "STBIF": lambda: jelly(lambda _: stbif()),
+    "sigmoid-readout": sigmoid_readout,
+    "spikformer": spikformer,
 }
 """Name -> a network that lifts and has no integer form."""
 
@@ -179,8 +155,6 @@ EXPENSIVE = (
     "SlidingPSN",
     "FewSpike",
     "StateLeaky",
-    "norse-recurrent",
-    "sinabs-recurrent",
     "spikformer",
     "STBIF",
     "ComplementaryLIF",

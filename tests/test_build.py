@@ -152,9 +152,9 @@ def test_wrong_arguments_are_one_line(
         ("net()", r"make\(\) in '.*net\.py' returned Sequential; a pair \(model, example_inputs\)"),
         (
             "Recurrent(), x",
-            r"layer 'lstm' is a LSTM; a step graph takes Conv2d, Linear, .*; replace it by one of these",
+            r"layer 'lstm' is a LSTM; a step graph takes Conv1d, .*; replace it by one of these",
         ),
-        ("net(nn.GELU()), x", r"layer '2' is a GELU; a step graph takes"),
+        ("net(nn.GELU()), x", r"layer '3' reads real values from '_2'; .* put a spiking neuron in front of it"),
         (
             "net(nn.Linear(16, 16)), x",
             r"layer '3' reads real values from '_2'; int8 layers read .* put a spiking neuron",

@@ -223,10 +223,11 @@ def test_digits_for_a_network_of_another_shape(
 def test_doctor_looks_at_everything(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(doctor, "smoke_test", lambda: None)
     assert main(["doctor"]) == 0
-    states = {line[:21].strip(): line[23:].split()[0] for line in capsys.readouterr().out.splitlines()[2:]}
+    rows = [re.split(" {2,}", line) for line in capsys.readouterr().out.splitlines()[2:]]
+    states = {row[0]: row[1] for row in rows}
     for name in ("python", "torch", "numpy", "onnx", "onnxruntime", "safetensors", "rich", "apache-tvm", "C compiler"):
         assert states[name] == "ok", name
-    assert {"scikit-learn", "spikingjelly", "CPU", "nvcc"} <= states.keys()
+    assert {"scikit-learn", "spikingjelly", "CPU", "nvcc", "target arm", "qemu-arm"} <= states.keys()
 
 
 def test_doctor_names_what_is_missing(

@@ -101,7 +101,9 @@ def test_masks_are_zeros_in_the_model_and_in_the_report(folder: Path, name: str)
 
 
 def test_the_reason_names_the_node(folder: Path) -> None:
-    assert str(built(folder, "PSN")[0].manifest.why).startswith("layer 'layers.2': SpikingJelly's PSN has no canonical")
+    why = str(built(folder, "PSN")[0].manifest.why)
+    assert why.startswith("in module 'layers.2' (PSN) at float_networks.py:")
+    assert "layer 'layers.2': SpikingJelly's PSN has no canonical" in why
     assert "and so needs whole sequences" in str(built(folder, "PSN")[0].manifest.why)
     assert str(built(folder, "EIF")[0].manifest.why).startswith("layer 'layers.2' computes exp")
     assert "only" in format_manifest(built(folder, "PSN")[0].manifest)

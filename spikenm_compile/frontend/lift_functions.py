@@ -36,6 +36,11 @@ def name_of(function: Any) -> str:
     return name if known else f"{getattr(function, '__module__', '')}.{name}"
 
 
+def base_name(name: str) -> str:
+    """Name of what an operation computes, in place or not."""
+    return _IN_PLACE.get(name, name.removesuffix("_"))
+
+
 def is_in_place(node: Node) -> bool:
     """Whether a node changes its first argument."""
     if node.op == "call_method":
@@ -53,7 +58,7 @@ def call(time: Time, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -
     Raises:
         CaptureError: an operation that a step graph does not have.
     """
-    base = _IN_PLACE.get(name, name.removesuffix("_"))
+    base = base_name(name)
     if base in _SAME:
         return args[0]
     rule = _RULES.get(base)

@@ -45,7 +45,8 @@ def readings(captured: GraphModule, example: Tensor) -> Iterator[Reading]:
     nodes = captured.graph.find_nodes(op="call_module", sort=False)
     modules = [captured.get_submodule(str(node.target)) for node in nodes]
     layouts = dict.fromkeys(layout(m) for m in modules if is_neuron(m) and is_multi_step(m))
-    batch_first = [Reading(example.select(1, 0), Layout(dim=1), example.shape[1])] if example.dim() > 2 else []
+    may_be = example.dim() > 2 and example.shape[1] > 0
+    batch_first = [Reading(example.select(1, 0), Layout(dim=1), example.shape[1])] if may_be else []
     if any(found.dim == 1 for found in layouts):
         yield from batch_first
     for found in layouts:

@@ -67,12 +67,15 @@ def _sequence(time: Time, value: Value, length: int, rank: int, what: str) -> Se
 
 def _to_shape(time: Time, value: Value, after: Shape, method: str) -> Value:
     """`value` with the shape `after`: another layout of time, other dimensions of each sample, or both."""
-    step = time.builder.shape(value.node)
+    batch, *sample = time.builder.shape(value.node)
+    fits: list[tuple[Value, Shape]] = []
     for layout in _layouts(value):
-        leading = _leading(layout, step[0])
+        leading = _leading(layout, batch)
         rest = after[len(leading) :]
-        if after[: len(leading)] == leading and math.prod(rest) == math.prod(step[1:]):
-            return _samples_to(time, layout, rest)
+        if after[: len(leading)] == leading and math.prod(rest) == math.prod(sample):
+            fits.append((layout, rest))
+    if fits:  # sizes of one look alike: samples that stay as they are, or become vectors, are meant first
+        return _samples_to(time, *min(fits, key=lambda fit: (fit[1] != tuple(sample), len(fit[1]) > 1)))
     raise CaptureError(
         f"{method} from {list(time.shape(value))} to {list(after)} mixes samples or time with other dimensions; moving "
         "time into or out of the batch and reshaping each sample are supported; use flatten(0, 1), unflatten(0, (T, "

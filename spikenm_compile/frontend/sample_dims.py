@@ -17,6 +17,7 @@ from spikenm_compile.frontend import readout, reshape
 from spikenm_compile.frontend.axes import BATCH, axes_of, emit, in_front, placed, renumbered, sample_axis
 from spikenm_compile.frontend.time_algebra import Time
 from spikenm_compile.frontend.values import Sequence, Static, Value
+from spikenm_compile.ops import sliced
 
 
 def permute(time: Time, value: Value, *dims: Any) -> Value:
@@ -103,7 +104,7 @@ def _sliced(time: Time, value: Value, axis: int, part: slice, length: int | None
     size = time.builder.shape(value.node)[axis]
     start, stop, step = part.indices(size)
     stop = stop if length is None else start + length
-    return emit(time, torch.slice_copy, (value, axis, start, stop, step), axes_of(time, value))
+    return emit(time, sliced, (value, axis, start, stop, step), axes_of(time, value))
 
 
 def _text(part: slice) -> str:

@@ -12,6 +12,7 @@ from torch.utils import _pytree as pytree
 
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend import lift_functions
+from spikenm_compile.frontend.free_sizes import FreeSizes
 from spikenm_compile.frontend.lift_modules import ModuleLifter
 from spikenm_compile.frontend.lift_neurons import single_step_calls
 from spikenm_compile.frontend.location import LOCATION
@@ -41,6 +42,7 @@ class TimeLifter(Interpreter):
         num_steps = reading.length if reading.per_step else max(calls.values(), default=None)
         self.time = Time(StepBuilder(reading.step, per_step=reading.per_step), num_steps)
         self.modules = ModuleLifter(self.time, calls)
+        self.free_sizes = FreeSizes(self.time)
         self.input = reading.value(self.time.builder.input)
 
     def read(self) -> Any:
@@ -49,13 +51,17 @@ class TimeLifter(Interpreter):
 
     def run_node(self, n: Node) -> Any:
         """Value of one node; an in-place call also rebinds the value it changes."""
+        name = _name_of(n)
+        operands = tuple(self.env[a] if isinstance(a, Node) else a for a in n.args)
         try:
+            self.free_sizes.check(n, name, operands)
             value = super().run_node(n)
         except CaptureError as error:
             if LOCATION not in n.meta:
                 raise
             raise CaptureError(f"in {n.meta[LOCATION]}: {error}") from error
         self.nodes_read += 1
+        self.free_sizes.note(n, name, value, operands[0] if operands else None)
         if self._changes_its_input(n) and isinstance(n.args[0], Node):
             self.env[n.args[0]] = value
         return value
@@ -91,6 +97,15 @@ class TimeLifter(Interpreter):
             with torch.no_grad():
                 return super().call_function(target, args, kwargs)
         return lift_functions.call(self.time, lift_functions.name_of(target), args, kwargs)
+
+
+def _name_of(node: Node) -> str:
+    """What a function or a method computes; of an attribute, which one."""
+    if node.target is getattr:
+        return str(node.args[1])
+    if node.op == "call_function":
+        return lift_functions.base_name(lift_functions.name_of(node.target))
+    return lift_functions.base_name(str(node.target)) if node.op == "call_method" else ""
 
 
 def _has_values(args: Any, kwargs: Any) -> bool:

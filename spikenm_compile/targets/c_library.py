@@ -20,6 +20,7 @@ from spikenm_compile.targets.llvm import check_llvm
 from spikenm_compile.targets.toolchain import check_tvm
 
 if TYPE_CHECKING:
+    from spikenm_compile.lowering.c_api.interface import Interface
     from spikenm_compile.lowering.program import Program
 
 ARCHIVE, LIBRARY = "libmodel.a", "libmodel.so"
@@ -69,44 +70,19 @@ class CLibrary:
         assert contents is not None, "the library holds the weights"
         check_tvm()
         check_llvm(self.cpu)
-        from spikenm_compile.lowering.c_api.cmake import CMAKE, cmake_text
-        from spikenm_compile.lowering.c_api.cpu_check import cpu_check
-        from spikenm_compile.lowering.c_api.data import VECTORS, WEIGHTS, packed_weights, vectors_text, weights_text
-        from spikenm_compile.lowering.c_api.interface import (
-            HEADER_BYTES,
-            identifier,
-            interface_of,
-            memory_of,
-            program_prefix,
-        )
-        from spikenm_compile.lowering.c_api.text import c_files, exported
+        from spikenm_compile.lowering.c_api.interface import identifier, interface_of, memory_of, program_prefix
+        from spikenm_compile.lowering.c_api.text import exported
         from spikenm_compile.lowering.entry import build_objects
 
         program = self._plan(lowered, program_prefix(identifier(name)), self.max_steps or num_steps)
         interface = interface_of(lowered, memory_of(program), name=name, target=self.name, num_steps=num_steps)
-        files = c_files(interface, cpu_check(self.cpu.machine, self.cpu.features))
-        files[VECTORS] = vectors_text(interface, contents.vectors)
-        files[WEIGHTS] = weights_text(interface, packed_weights(program, contents.tensors))
-        for file, text in files.items():
-            (directory / file).write_text(text)
-        *_, assembly = build_objects(program, self.cpu.tvm_target, directory)
+        self._write_sources(directory, program, interface, contents)
         emit("tir.py", f"# {name} for {self.name}\n" + "\n".join(f.script() for f in program.functions))
+        *_, assembly = build_objects(program, self.cpu.tvm_target, directory)
         emit("kernels.s", assembly)
-        sources = _link(directory, find_toolchain(self.cpu), exported(interface), emit)
-        (directory / CMAKE).write_text(cmake_text(interface, sources, self.cpu.cflags))
-        return {
-            "kind": "c_library",
-            "library": None if sources else LIBRARY,
-            "symbol": interface.name,
-            "cpu": self.name,
-            "machine": self.cpu.machine,
-            "cpu_features": list(self.cpu.features),
-            "arena_bytes": interface.arena_bytes,
-            "state_bytes": interface.state_bytes,
-            "max_steps": interface.max_steps,
-            "states": [s | {"offset": s["offset"] + HEADER_BYTES} for s in program.states],
-            "spikes": [{"layer": n.name, "shape": [n.channels, n.height, n.width]} for n in interface.neurons],
-        }
+        left = _link(directory, find_toolchain(self.cpu), exported(interface), emit)
+        self._write_cmake(directory, interface, left)
+        return self._code_section(program, interface, is_linked=not left)
 
     def _plan(self, lowered: GraphModule, prefix: str, max_steps: int) -> Program:
         from spikenm_compile.lowering.native import plan
@@ -115,6 +91,39 @@ class CLibrary:
         program = plan(lowered, self.cpu.tile_width, max_steps, prefix)
         program.add_frame(4 * math.prod(the_input(lowered).meta[SHAPE]))
         return program if self.keep_spikes else share_arena(program, frozenset(list(spike_nodes(lowered))[-1:]))
+
+    def _write_sources(self, directory: Path, program: Program, interface: Interface, contents: Contents) -> None:
+        from spikenm_compile.lowering.c_api.cpu_check import cpu_check
+        from spikenm_compile.lowering.c_api.data import VECTORS, WEIGHTS, packed_weights, vectors_text, weights_text
+        from spikenm_compile.lowering.c_api.text import c_files
+
+        files = c_files(interface, cpu_check(self.cpu.machine, self.cpu.features))
+        files[VECTORS] = vectors_text(interface, contents.vectors)
+        files[WEIGHTS] = weights_text(interface, packed_weights(program, contents.tensors))
+        for file, text in files.items():
+            (directory / file).write_text(text)
+
+    def _write_cmake(self, directory: Path, interface: Interface, sources: Sequence[str]) -> None:
+        from spikenm_compile.lowering.c_api.cmake import CMAKE, cmake_text
+
+        (directory / CMAKE).write_text(cmake_text(interface, sources, self.cpu.cflags))
+
+    def _code_section(self, program: Program, interface: Interface, *, is_linked: bool) -> dict[str, Any]:
+        from spikenm_compile.lowering.c_api.interface import HEADER_BYTES
+
+        return {
+            "kind": "c_library",
+            "library": LIBRARY if is_linked else None,
+            "symbol": interface.name,
+            "cpu": self.name,
+            "machine": self.cpu.machine,
+            "cpu_features": list(self.cpu.features),
+            "arena_bytes": interface.arena_bytes,
+            "state_bytes": interface.state_bytes,
+            "max_steps": interface.max_steps,
+            "states": [state | {"offset": state["offset"] + HEADER_BYTES} for state in program.states],
+            "spikes": [{"layer": n.name, "shape": [n.channels, n.height, n.width]} for n in interface.neurons],
+        }
 
 
 def _link(directory: Path, toolchain: Toolchain | None, exports: Sequence[str], emit: Emit) -> tuple[str, ...]:

@@ -81,7 +81,9 @@ def _toolchains(cpu: Cpu) -> Iterator[Toolchain]:
             yield Toolchain((compiler,), (archiver,), cpu.cflags)
     clang, archiver = shutil.which("clang"), _first("llvm-ar", f"{cpu.gnu_triple}-ar", "ar")
     if clang and archiver and not is_own:
-        yield Toolchain((clang, f"--target={cpu.triple}", "-fuse-ld=lld"), (archiver,), cpu.cflags)
+        # A clang for another machine seldom has its C library; neither the code nor the shared library needs one.
+        freestanding = ("-ffreestanding", "-nostdlib", "-fuse-ld=lld")
+        yield Toolchain((clang, f"--target={cpu.triple}", *freestanding), (archiver,), cpu.cflags)
     if importlib.util.find_spec("ziglang") is not None:
         zig = (sys.executable, "-m", "ziglang")
         # zig names CPUs itself and takes no -march of GCC.

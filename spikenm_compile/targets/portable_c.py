@@ -16,7 +16,10 @@ from spikenm_compile.targets.footprint import measure_code
 from spikenm_compile.targets.linker import host_compiler
 
 if TYPE_CHECKING:
+    from spikenm_compile.lowering.c.memory import Arena
+    from spikenm_compile.lowering.c.program import Program
     from spikenm_compile.lowering.c.weights import Rows
+    from spikenm_compile.lowering.c_api.interface import Interface
 
 CORTEX_M = "portable C99 sources for microcontrollers: weights in flash without their zeros, RAM for one time step"
 WEIGHTS = "weights.c"
@@ -61,29 +64,42 @@ class PortableC:
         """
         assert contents is not None, "test_vectors.h holds the vectors"
         from spikenm_compile.lowering.c.describe import memory_of
-        from spikenm_compile.lowering.c.emit import kernels_source, weights_header, weights_source
         from spikenm_compile.lowering.c.memory import place_buffers
         from spikenm_compile.lowering.c.plan import plan_c
-        from spikenm_compile.lowering.c_api.cmake import CMAKE, cmake_text
-        from spikenm_compile.lowering.c_api.cpu_check import cpu_check
-        from spikenm_compile.lowering.c_api.data import VECTORS, vectors_text
-        from spikenm_compile.lowering.c_api.interface import HEADER_BYTES, identifier, interface_of, program_prefix
-        from spikenm_compile.lowering.c_api.text import c_files
+        from spikenm_compile.lowering.c_api.interface import identifier, interface_of, program_prefix
 
         prefix = f"{program_prefix(identifier(name))}_"
         program = plan_c(lowered, prefix, rows=self.rows, keep_spikes=self.keep_spikes)
         arena = place_buffers(program)
         interface = interface_of(lowered, memory_of(program, arena), name=name, target=self.name, num_steps=num_steps)
-        files = c_files(interface, cpu_check("any", ()), " ".join(SOURCES))
-        files["kernels.c"] = kernels_source(program, arena)
-        files["weights.h"], files[WEIGHTS] = weights_header(program), weights_source(program)
-        files[VECTORS], files[CMAKE] = (
-            vectors_text(interface, contents.vectors),
-            cmake_text(interface, SOURCES, self.flags),
-        )
+        files = self._files(program, arena, interface, contents)
         for file, text in files.items():
             (directory / file).write_text(text)
         emit("kernels.c", files["kernels.c"])
+        functions = [directory / source for source in SOURCES if source != WEIGHTS]
+        return self._code(program, interface) | {"code": measure_code(functions)}
+
+    def _files(self, program: Program, arena: Arena, interface: Interface, contents: Contents) -> dict[str, str]:
+        """File name -> text."""
+        from spikenm_compile.lowering.c.emit import kernels_source, weights_header, weights_source
+        from spikenm_compile.lowering.c_api.cmake import CMAKE, cmake_text
+        from spikenm_compile.lowering.c_api.cpu_check import cpu_check
+        from spikenm_compile.lowering.c_api.data import VECTORS, vectors_text
+        from spikenm_compile.lowering.c_api.text import c_files
+
+        return {
+            **c_files(interface, cpu_check("any", ()), " ".join(SOURCES)),
+            "kernels.c": kernels_source(program, arena),
+            "weights.h": weights_header(program),
+            WEIGHTS: weights_source(program),
+            VECTORS: vectors_text(interface, contents.vectors),
+            CMAKE: cmake_text(interface, SOURCES, self.flags),
+        }
+
+    def _code(self, program: Program, interface: Interface) -> dict[str, Any]:
+        """The manifest's code section, but for what is measured."""
+        from spikenm_compile.lowering.c_api.interface import HEADER_BYTES
+
         return {
             "kind": "c_sources",
             "library": None,
@@ -94,7 +110,6 @@ class PortableC:
             "arena_bytes": interface.arena_bytes,
             "state_bytes": interface.state_bytes,
             "constant_bytes": sum(array.values.nbytes for array in program.arrays),
-            "code": measure_code([directory / source for source in SOURCES if source != WEIGHTS]),
             "max_steps": interface.max_steps,
             "states": [
                 {"name": s.name, "offset": s.offset + HEADER_BYTES, "shape": list(s.shape), "init": s.init}

@@ -39,8 +39,6 @@ EVERY_TARGET = [("digits", target) for target in C_LIBRARIES]
 PAIRS = [
     *EVERY_TARGET,
     *((network, target) for network in ("gestures", "every_step", "rleaky", "lif_recurrent") for target in QUICK),
-    ("sew_resnet18", "cortex-a53"),
-    ("sew_and", "armv7-neon"),
     ("sew_iand", "arm"),
     ("vgg11", "arm"),
 ]
@@ -62,7 +60,10 @@ def test_the_example_proves_the_test_vectors(built: Make, network: str, target: 
     it.machine.compile(it.artifact, it.artifact / "example_run.c", tmp_path / "example", "-std=c99", "-pedantic")
     done = it.machine.run(tmp_path / "example")
     assert done.returncode == 0, done.stdout.decode()
-    assert done.stdout.decode().endswith("digits: equal to the reference bit for bit\n")
+    *classes, verdict = done.stdout.decode().splitlines()
+    assert verdict == "digits: equal to the reference bit for bit"
+    best = it.reference(it.x[:2]).outputs.reshape(2, -1).argmax(1)
+    assert classes == [f"vector {i}: class {k}" for i, k in enumerate(best)]
 
 
 @pytest.mark.parametrize("target", QUICK)

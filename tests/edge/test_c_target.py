@@ -12,7 +12,7 @@ import torch
 from c_networks import SANITIZED, STRICT, CNetwork
 from edge_harness import build_sources, check_events, check_sequences
 from edge_networks import NETWORKS
-from small_networks import lower_graph
+from small_networks import lower_graph, read_out
 from step_graphs import StepGraphBuilder
 from torch import Tensor, nn
 from torch.fx import GraphModule
@@ -114,6 +114,16 @@ def test_verify_compiles_the_sources_and_proves_them(digits: Path, tmp_path: Pat
     graph, x = event_network()
     write_package(graph, PortableC(), tmp_path / "net", name="net", pattern=Pattern(2, 4), samples=x)
     assert all(check.passed and check.compared for check in verify(tmp_path / "net", {"given": x}))
+
+
+def test_verify_where_a_state_begins_at_infinity(tmp_path: Path) -> None:
+    b = StepGraphBuilder((12,))
+    s = b.neuron("lif1", b.layer("fc1", nn.Linear(12, 9), b.x))
+    x = torch.rand(6, 12)
+    graph = lower_graph(b.output(read_out(b, b.layer("fc2", nn.Linear(9, 5), s), "max")), x, families=FAMILIES)
+    write_package(graph, PortableC(keep_spikes=True), tmp_path / "a", name="9 lives", pattern=Pattern(2, 4), samples=x)
+    assert "net_9_lives_init" in (tmp_path / "a" / "model.h").read_text()
+    assert all(check.passed and check.compared for check in verify(tmp_path / "a", {"given": x}))
 
 
 def test_python_says_how_to_run_sources(digits: Path) -> None:

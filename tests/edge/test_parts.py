@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -60,6 +61,7 @@ def test_with_a_toolchain_the_library_is_there_and_the_parts_are_not(tmp_path: P
     assert names > {"libmodel.a", "libmodel.so", "model.h", "test_vectors.h", "example_stream.c", "CMakeLists.txt"}
     assert set(shown) == {"tir.py", "kernels.s"}
     assert "saddw2" in shown["kernels.s"], "rows are added by widening"
+    assert not re.search(r"\bfml[as]\b|\bfn?m(add|sub)\b", shown["kernels.s"]), "a product and a sum are rounded apart"
     assert "my_net_v2_init(void *arena, void *state);" in (tmp_path / "whole" / "model.h").read_text()
     with pytest.raises(TargetError, match="is built for aarch64, but this machine is x86_64; build it for a target of"):
         load(tmp_path / "whole")

@@ -336,3 +336,42 @@ def test_computed_weight_is_refused() -> None:
     x = torch.rand(3, 2, 8)
     with pytest.raises(CaptureError, match=r"layer '0': .* computes its weight"):
         lift(capture(model, x), x)
+
+
+class Rates(nn.Module):
+    """Divides by the number of steps or samples, in a loop over time or behind it."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__()
+        self.form, self.lif = form, LIF(step_mode="s")
+
+    def forward(self, x: Tensor) -> Tensor:
+        total, steps = torch.zeros_like(x[0]), x.shape[0]
+        for t in range(steps):
+            spikes = self.lif(x[t])
+            if self.form == "in the loop":
+                spikes = spikes / steps
+            elif self.form == "by a share":
+                spikes = spikes * (1.0 / x.size(0))
+            elif self.form == "of samples":
+                spikes = spikes / x.shape[1]
+            elif self.form == "of pixels":
+                spikes = spikes / x.shape[2]
+            total = total + spikes
+        return total / steps if self.form == "behind" else total
+
+
+@pytest.mark.parametrize("form", ["behind", "of pixels"])
+def test_sizes_that_every_input_has_may_be_divided_by(form: str) -> None:
+    model, x = Rates(form).eval(), torch.rand(3, 2, 5) * 3
+    step_graph = lift(capture(model, x), x)
+    other = torch.rand(6, 4, 5) * 3
+    reset_states(model)
+    assert torch.equal(run_steps(step_graph, other).output, model(other))
+
+
+@pytest.mark.parametrize("form", ["in the loop", "by a share", "of samples"])
+def test_arithmetic_with_the_examples_own_sizes_is_refused(form: str) -> None:
+    model, x = Rates(form).eval(), torch.rand(3, 2, 5)
+    with pytest.raises(CaptureError, match=r"Rates at test_lift.py:\d+ .* take that of the example .* after the loop"):
+        lift(capture(model, x), x)

@@ -133,7 +133,7 @@ def test_a_neuron_of_two_inputs_written_by_hand(step_mode: str) -> None:
 REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     "layer-without-form": (
         lambda: nn.Sequential(nn.Linear(IN, 8), sl.LIFRecurrent(5.0, nn.GRU(8, 8))),
-        r"layer '1.rec_connect' is a GRU; a step graph takes Conv2d, .* and neurons; replace it",
+        r"layer '1.rec_connect' is a GRU; a step graph takes Conv1d, .* and neurons; replace it",
     ),
     "another-shape": (
         lambda: nn.Sequential(nn.Linear(IN, 8), sl.LIFRecurrent(5.0, nn.Sequential(nn.Linear(8, 4), nn.Linear(4, 3)))),

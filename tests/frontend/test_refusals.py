@@ -126,8 +126,8 @@ NOT_LIFTED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     "item": (python_number, r"`return x \* x\.sum\(\)\.item\(\)`: "),
     "unknown operation": (lambda b, x: b.fc(x).cumsum(-1), r"`.*cumsum.*: operation 'cumsum' has no form"),
     "other function": (lambda _, x: torch.fft.rfft(x).abs(), r"`.*rfft.*: operation '.*rfft' has no form"),
-    "reshape": (lambda _, x: x.transpose(1, 2), r"`.*transpose\(1, 2\).*: transpose\(1, 2\) has no form"),
-    "index": (lambda _, x: x[:, :, 0], r"`.*x\[:, :, 0\].*: index .* has no form"),
+    "order": (lambda _, x: x.flip(1), r"`.*flip\(1\).*: operation 'flip' has no form"),
+    "index": (lambda _, x: x[:, :, [0, 2]], r"`.*x\[:, :, \[0, 2\]\].*: index .* has no form"),
     "reduction": (lambda _, x: x.mean(1), r"`.*mean\(1\).*: a mean or mean over dimension 1|mean over dimension 1"),
 }
 

@@ -245,9 +245,9 @@ def test_a_constant_and_a_batch_of_samples_that_look_alike() -> None:
 
 def test_the_text_shows_every_operation() -> None:
     text = format_graph(lifted(make(FORMS["constant that widens"]), torch.rand(T, B, N, C)))
-    assert "%slice_copy: [B, 1, 8] = slice(%getitem, 1, 0, 1, 1)" in text
-    assert "%constant_0: [B, 6, 8] = Constant[constant_0](%slice_copy) {[6, 8]}" in text
-    assert "%add: [B, 6, 8] = add(%slice_copy, %constant_0)" in text
+    assert "%sliced: [B, 1, 8] = slice(%getitem, 1, 0, 1, 1)" in text
+    assert "%constant_0: [B, 6, 8] = Constant[constant_0](%sliced) {[6, 8]}" in text
+    assert "%add: [B, 6, 8] = add(%sliced, %constant_0)" in text
 
 
 REFUSED: dict[str, tuple[Form, str]] = {
@@ -266,7 +266,7 @@ REFUSED: dict[str, tuple[Form, str]] = {
     "part of time": (lambda y: y[:2], "the slice :2: over dimension 0 of .* combines time steps"),
     "part of the samples": (lambda y: y[:, 1:], "the slice 1:: over dimension 1 of .* combines samples"),
     "one sample": (lambda y: y[:, 0], "index 0 in dimension 1 has no form"),
-    "some tokens": (lambda y: y[:, :, [0, 2]], r"index \[0, 2\] in dimension 2 has no form"),
+    "some tokens": (lambda y: y[:, :, [0, 2]], r"index .*\[0, 2\].* has no form"),
     "cat of samples": (lambda y: torch.cat([y, y], 1), "cat over dimension 1 of .* combines samples"),
     "cat with a constant": (lambda y: torch.cat([y, torch.ones(T, B, 1, C)], 2), "cat takes a constant"),
     "cat of other layouts": (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 import snntorch
 import torch
 from snntorch import utils
@@ -75,8 +76,9 @@ class Snn(nn.Module):
 
 
 @torch.no_grad()
-def test_2_states_set_in_forward_are_set_at_every_call() -> None:
+def test_2_states_set_in_forward_are_set_at_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
     """Protects: the recording of resets. Without it the second call goes on from the state that the first one left."""
+    monkeypatch.setattr(snntorch.SpikingNeuron, "instances", [])  # `utils.reset` resets those of other models too
     for by_hand in (True, False):
         model, x = Snn(by_hand=by_hand), torch.rand(2, 4)
         captured = capture(model, x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from spikenm_compile.runtime import load
 from spikenm_compile.runtime.c_library import CLibraryModel
 from spikenm_compile.runtime.stream import EVENT
 from spikenm_compile.targets import get_target
+from spikenm_compile.targets.c_library import CLibrary
 from spikenm_compile.verification import verify
 
 
@@ -60,6 +62,18 @@ def test_a_batch_of_sequences_longer_than_a_call(gestures: Path, threads: int) -
     assert list(trace.spikes) == ["lif4"]
     assert trace.spikes["lif4"].shape[:2] == (15, 6)
     assert np.array_equal(trace.output, expected(long))
+
+
+def test_what_does_not_change_outlives_the_parts_of_a_run(tmp_path: Path) -> None:
+    """A run in several parts on shared memory computes the first layer of an image once."""
+    machine("x86-64-v3")
+    target = get_target("x86-64-v3")
+    assert isinstance(target, CLibrary)
+    lowered, x = NETWORKS["digits"]()
+    write_package(lowered, replace(target, max_steps=2), tmp_path / "a", name="digits", pattern=PATTERN, samples=x)
+    with torch.no_grad():
+        reference = run_steps(lowered, x, 7).output.numpy()
+    assert np.array_equal(load(tmp_path / "a").run(x.numpy(), 7), reference)
 
 
 def test_a_step_leaves_the_old_state_as_it_is(model: CLibraryModel) -> None:

@@ -46,7 +46,8 @@ def test_nothing_is_found_where_there_is_nothing(tools: Path) -> None:
 
 def test_gnu_compilers_come_first_then_clang(tools: Path) -> None:
     install(tools, "clang", "llvm-ar")
-    assert compiler(find_toolchain(ARM)) == ["clang", "--target=aarch64-linux-gnu", "-fuse-ld=lld"]
+    freestanding = ["-ffreestanding", "-nostdlib", "-fuse-ld=lld"]
+    assert compiler(find_toolchain(ARM)) == ["clang", "--target=aarch64-linux-gnu", *freestanding]
     assert compiler(find_toolchain(ARMV7_NEON))[1] == "--target=armv7a-linux-gnueabihf"
     assert compiler(find_toolchain(X86_64_V3)) == ["clang"]
     install(tools, "aarch64-linux-gnu-gcc", "aarch64-linux-gnu-ar", "cc", "ar")

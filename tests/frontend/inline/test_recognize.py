@@ -264,10 +264,13 @@ class Window(torch.autograd.Function):
         (differing_steps, "or the steps differ there"),
         (
             first_step_scaled,
-            r"\(test_recognize.py:\d+\) uses a value of more than one step before, or the steps differ there",
+            r"in Net at test_recognize.py:\d+ .* uses a value of more than one step before, or the steps differ there",
         ),
         (unknown_function, "neurons? "),
-        (two_thresholds, r"the forward of Window \(test_recognize.py:\d+\) is not 0 below a threshold and 1 above"),
+        (
+            two_thresholds,
+            r"the forward of Window in Net at .*:\d+ .* is not 0 below a threshold and 1 above",
+        ),
         (recurrent, "recurrent"),
         (place_by_place, r"has shape \[3, 6\] and another value at each place; one number, or one per channel"),
     ],
@@ -290,7 +293,10 @@ class Remembering(nn.Module):
 
 
 def test_state_in_an_attribute_is_refused_with_the_way_out() -> None:
-    with pytest.raises(CaptureError, match=r"changes its attribute 'mem'; .* spikenm_compile.register_neuron"):
+    with pytest.raises(
+        CaptureError,
+        match=r"changes its attribute 'mem' at .*:\d+ .*; .*register_neuron",
+    ):
         capture(Remembering(), torch.rand(4, 3, 6))
 
 
