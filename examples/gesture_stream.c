@@ -2,7 +2,7 @@
  *
  *     python -m spikenm_compile.build examples/gesture_stream.py:make --target x86-64-v3 --out out/gestures-c
  *     cc -O2 -I out/gestures-c examples/gesture_stream.c out/gestures-c/libmodel.a -o gesture_stream
- *     python examples/gesture_stream.py clockwise left | ./gesture_stream
+ *     python examples/gesture_stream.py left counterclockwise | ./gesture_stream
  *
  * Standard input holds one event a line, `t x y polarity`, t in microseconds. After each window of 10 ms the network takes
  * a step, and the class that leads is printed with its evidence and the time that the step took. The network's output is

@@ -8,7 +8,7 @@ Build it, prove the artifact, look at it:
 
 Run it on a live stream of events, from C: examples/gesture_stream.c, which reads what this file prints:
 
-    python examples/gesture_stream.py clockwise left
+    python examples/gesture_stream.py left counterclockwise
 
 Train it anew, with another seed or longer (spikenm_compile/training/carried.py is the recipe), and build with that:
 

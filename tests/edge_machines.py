@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -40,8 +41,15 @@ class Machine:
     def run(
         self, program: Path, *arguments: object, data: bytes = b"", env: dict[str, str] | None = None
     ) -> subprocess.CompletedProcess[bytes]:
-        command = [*self.runner, str(program), *map(str, arguments)]
-        return subprocess.run(command, input=data, capture_output=True, check=False, timeout=120, env=env)
+        return run_program([*self.runner, program], *arguments, data=data, env=env)
+
+
+def run_program(
+    command: Sequence[str | Path], *arguments: object, data: bytes = b"", env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    """Run a test program, emulated or not; `data` is its standard input."""
+    words = [*map(str, command), *map(str, arguments)]
+    return subprocess.run(words, input=data, capture_output=True, check=False, timeout=120, env=env)
 
 
 def machine(target: str, qemu_cpu: str | None = None) -> Machine:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 
 import torch
+from recurrent_networks import RECURRENT, RECURRENT_MODELS, counts, lower_recurrent
+from small_networks import SHAPES, lower_graph
 from step_graphs import StepGraphBuilder, randomize
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from spikenm_compile.compiler import lower
 from spikenm_compile.network import carried_network
+from spikenm_compile.neurons import integrate_and_fire
 from spikenm_compile.passes.base import run_pipeline
 from spikenm_compile.passes.pipelines import lowering
 from spikenm_compile.passes.quantize_inputs import choose_levels
@@ -65,14 +68,26 @@ def every_step() -> Lowered:
     return lowered_graph(b.output(n), x, 7), x
 
 
-@cache
-def sew_resnet18() -> Lowered:
-    """Eight blocks with sums of spikes, a sixteenth of the usual channels."""
+def _add(b: StepGraphBuilder, branch: Node, s: Node) -> Node:
+    return b.function(operator.add, branch, s)
+
+
+def _and(b: StepGraphBuilder, branch: Node, s: Node) -> Node:
+    return b.function(operator.mul, branch, s)
+
+
+def _iand(b: StepGraphBuilder, branch: Node, s: Node) -> Node:
+    return b.function(operator.mul, s, b.function(operator.sub, 1.0, branch))
+
+
+def _sew_resnet18(join: Callable[[StepGraphBuilder, Node, Node], Node]) -> Lowered:
+    """Eight blocks, an eighth of the usual channels."""
     b = StepGraphBuilder((3, 16, 16))
 
     def spiking(name: str, source: Node, channels: int, kernel: int, stride: int = 1) -> Node:
         conv = nn.Conv2d(source.meta["shape"][0], channels, kernel, stride, kernel // 2, bias=False)
-        return b.neuron(f"{name}_lif", b.layer(f"{name}_bn", nn.BatchNorm2d(channels), b.layer(name, conv, source)))
+        n = b.layer(f"{name}_bn", nn.BatchNorm2d(channels), b.layer(name, conv, source))
+        return b.neuron(f"{name}_lif", n, integrate_and_fire())
 
     s = spiking("stem", b.x, 8, 3)
     for stage, channels in enumerate((8, 16, 32, 64)):
@@ -81,10 +96,46 @@ def sew_resnet18() -> Lowered:
             name = f"s{stage}b{block}"
             branch = spiking(f"{name}_b", spiking(f"{name}_a", s, channels, 3, stride), channels, 3)
             same = stride == 1 and s.meta["shape"][0] == channels
-            s = b.function(operator.add, branch, s if same else spiking(f"{name}_down", s, channels, 1, stride))
+            s = join(b, branch, s if same else spiking(f"{name}_down", s, channels, 1, stride))
     pooled = b.layer("flatten", nn.Flatten(), b.layer("pool", nn.AvgPool2d(2), s))
     x = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     return lowered_graph(b.output(b.mean(b.layer("fc", nn.Linear(64, 10), pooled))), x, 4, is_deep=True), x
+
+
+@cache
+def sew_resnet18() -> Lowered:
+    """Sums of spikes."""
+    return _sew_resnet18(_add)
+
+
+@cache
+def sew_and() -> Lowered:
+    """Products of spikes."""
+    return _sew_resnet18(_and)
+
+
+@cache
+def sew_iand() -> Lowered:
+    """Products of spikes and of what is silent."""
+    return _sew_resnet18(_iand)
+
+
+def _recurrent(library: str) -> Lowered:
+    torch.manual_seed(0)
+    x = torch.poisson(torch.full((7, 4, 16), 0.6), generator=torch.Generator().manual_seed(0))
+    return lower(RECURRENT_MODELS[library]().eval(), x), x
+
+
+@cache
+def rleaky() -> Lowered:
+    """SnnTorch's recurrent layer between linear ones, counts of events as input."""
+    return _recurrent("snntorch")
+
+
+@cache
+def lif_recurrent() -> Lowered:
+    """Norse's recurrent layer and a linear one, counts of events as input."""
+    return _recurrent("norse")
 
 
 @cache
@@ -103,6 +154,29 @@ def vgg11() -> Lowered:
     return lowered_graph(b.output(b.mean(n)), x, 4, is_deep=True), x
 
 
-NETWORKS: dict[str, Callable[[], Lowered]] = {
-    f.__name__: f for f in (digits, gestures, every_step, sew_resnet18, vgg11)
+def _with_shape(shape: Callable[[StepGraphBuilder, Node], Node], *, per_step: bool) -> Lowered:
+    b = StepGraphBuilder((3, 7, 7), per_step=per_step)
+    s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(3, 12, 3, padding=1), b.x))
+    n = b.layer("fc", nn.LazyLinear(11), b.layer("flatten", nn.Flatten(), shape(b, s)))
+    torch.manual_seed(0)
+    x = 3 * (torch.rand(4, 3, 3, 7, 7) if per_step else torch.rand(3, 3, 7, 7))
+    return lower_graph(b.output(b.mean(n)), x), x
+
+
+def _with_round(make: Callable[[StepGraphBuilder], Node], *, per_step: bool) -> Lowered:
+    return lower_recurrent(make, (EVENT_ROWS, DENSE_ROWS), per_step=per_step)
+
+
+ROUND = [make for make in RECURRENT if make is not counts]
+"""A C library shows spikes, not counts."""
+
+SMALL: dict[str, Callable[[], Lowered]] = {
+    **{f.__name__: cache(partial(_with_shape, f, per_step=bool(i % 2))) for i, f in enumerate(SHAPES)},
+    **{f"round_{f.__name__}": cache(partial(_with_round, f, per_step=True)) for f in ROUND},
+    **{f"round_{f.__name__}_static": cache(partial(_with_round, f, per_step=False)) for f in ROUND},
 }
+"""Every kind of node, and everything that goes round."""
+
+NETWORKS: dict[str, Callable[[], Lowered]] = {
+    f.__name__: f for f in (digits, gestures, every_step, rleaky, lif_recurrent, sew_resnet18, sew_and, sew_iand, vgg11)
+} | SMALL

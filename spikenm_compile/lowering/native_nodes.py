@@ -12,7 +12,7 @@ from torch import nn
 from torch.fx import Node
 
 from spikenm_compile.errors import PassError
-from spikenm_compile.graph import ALLOWED_FUNCTIONS, LEVELS, SHAPE, Region, Role, module_of, placeholders, result
+from spikenm_compile.graph import LEVELS, Region, Role, module_of, placeholders, result
 from spikenm_compile.lowering.exact import check_exact
 from spikenm_compile.lowering.kernels.bit_joins import build_and, build_not
 from spikenm_compile.lowering.kernels.joins import build_accumulate, build_join, build_over_steps, build_with_scalar
@@ -23,7 +23,7 @@ from spikenm_compile.lowering.kernels.quantize import build_quantize
 from spikenm_compile.lowering.kernels.values import Operand, Operation
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Planes
 from spikenm_compile.lowering.native_layers import LayerCode, build_layer, place_constants
-from spikenm_compile.lowering.nodes import size_of, source_of
+from spikenm_compile.lowering.nodes import joined_by, operation_of, size_of, source_of
 from spikenm_compile.lowering.planner import Planner, Value
 from spikenm_compile.lowering.program import Place, Steps
 from spikenm_compile.neurons import Neuron
@@ -70,12 +70,6 @@ def _plan_function(planner: Planner, node: Node) -> None:
         _accumulate(planner, node)
     elif any(a in placeholders(planner.lowered, Role.NUM_STEPS) for a in node.args):
         _over_steps(planner, node)
-    elif node.target not in OPERATIONS:
-        name = ALLOWED_FUNCTIONS.get(node.target, node.target)  # type: ignore[arg-type]
-        raise PassError(
-            f"'{node.name}' ({name}) has no native kernel; {', '.join(OPERATIONS.values())} have one, so compute it "
-            "with these, put it before the network, or build for onnx"
-        )
     elif all(isinstance(a, Node) for a in node.args):
         _join(planner, node)
     else:
@@ -215,21 +209,15 @@ def _sum_pool(planner: Planner, node: Node, pool: nn.AvgPool2d) -> None:
 
 
 def _join(planner: Planner, node: Node) -> None:
-    sources = [s for s in node.args if isinstance(s, Node)]
-    if len({size_of(s) for s in sources}) > 1:
-        shapes = " and ".join(f"'{s.name}' {list(s.meta[SHAPE])}" for s in sources)
-        raise PassError(
-            f"'{node.name}' joins {shapes}; native kernels join values of equal shape; bring them to one shape, or "
-            "build for onnx"
-        )
-    a, b = (planner.values[s] for s in sources)
+    operation: Operation = operation_of(node, OPERATIONS)
+    a, b = (planner.values[source] for source in joined_by(node))
     levels, size = node.meta.get(LEVELS), size_of(node)
     if levels is not None and levels.is_binary and node.target is operator.mul:
         _both(planner, node, a, b)
         return
     layout = Floats(*size) if levels is None else Bytes(*size, planner.halo(node), levels.low < 0)
     planner.values[node] = out = planner.new(layout)
-    functions = build_join(planner.name("join"), OPERATIONS[node.target], a.operand, b.operand, layout)
+    functions = build_join(planner.name("join"), operation, a.operand, b.operand, layout)
     planner.emit(functions, a.place, b.place, out.place)
 
 
@@ -260,7 +248,7 @@ def _with_scalar(planner: Planner, node: Node) -> None:
     assert isinstance(number, int | float)
     source = planner.as_floats(planner.values[x])
     planner.values[node] = out = planner.new(source.layout)
-    name, operation = planner.name("scalar"), OPERATIONS[node.target]
+    name, operation = planner.name("scalar"), operation_of(node, OPERATIONS)
     functions = build_with_scalar(name, operation, source.operand, float(number), out.layout, is_left=is_left)
     planner.emit(functions, source.place, out.place)
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import operator
 
+from torch import nn
 from torch.fx import GraphModule, Node
 
 from spikenm_compile.errors import PassError
-from spikenm_compile.graph import REGION, Region, neuron_of, next_states
+from spikenm_compile.graph import REGION, Region, module_of, neuron_of, next_states
+from spikenm_compile.lowering.nodes import source_of
 
 
 def in_place(lowered: GraphModule) -> dict[Node, Node]:
@@ -29,12 +31,20 @@ def going_round(lowered: GraphModule) -> dict[Node, Node]:
     found = {s: v for s, v in next_states(lowered).items() if not _is_in_place(lowered, s, v)}
     for state, value in found.items():
         late = [user.name for user in state.users if user.meta.get(REGION) is Region.AFTER]
-        if value in next_states(lowered) or late:
+        source = _viewed(lowered, value)
+        if source in next_states(lowered) or late:
             raise PassError(
-                f"the state '{state.name}' is {'read after the last step' if late else f'a copy of {value.name!r}'}; "
+                f"the state '{state.name}' is {'read after the last step' if late else f'a copy of {source.name!r}'}; "
                 "native code copies what a step computed into a state, so read that instead"
             )
     return found
+
+
+def _viewed(lowered: GraphModule, value: Node) -> Node:
+    """What `value` is another shape of, without a copy."""
+    while isinstance(module_of(lowered, value), nn.Flatten | nn.Unflatten):
+        value = source_of(value)
+    return value
 
 
 def _is_in_place(lowered: GraphModule, state: Node, value: Node) -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import Region
 from spikenm_compile.lowering.c.algebra import number
-from spikenm_compile.lowering.c.memory import ALIGNMENT, INPUT, place_buffers
+from spikenm_compile.lowering.c.memory import ALIGNMENT, place_buffers
 from spikenm_compile.lowering.c.names import Names
 from spikenm_compile.lowering.c.plan import plan_c
 from spikenm_compile.lowering.c.program import Buffer, Call, Program
@@ -107,7 +107,7 @@ def in_use(program: Program) -> list[tuple[str, set[Buffer]]]:
         result = result_of(call)
         reads = [b for b in call.buffers if b in results and b is not result]
         # the frame is written anew before each step
-        reads += [program.frame] if program.frame and INPUT in call.arguments and index < first_step else []
+        reads += [program.frame] if program.frame and call.reads_input and index < first_step else []
         spans += [(buffer, written[buffer], index) for buffer in reads]
         spans += [(buffer, index, index) for buffer in call.buffers]
         written[result] = index

@@ -7,10 +7,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from c_networks import SANITIZED, STRICT, CNetwork
+from edge_harness import build_sources, check_events, check_sequences
 from edge_networks import NETWORKS
 from small_networks import lower_graph, read_out
 from step_graphs import StepGraphBuilder
@@ -19,19 +19,16 @@ from torch.fx import GraphModule
 
 from spikenm_compile.build import main as build_main
 from spikenm_compile.errors import TargetError, ToolError
-from spikenm_compile.graph import PER_STEP, REGION, Region, result, run_steps, the_input
 from spikenm_compile.package import write_package
 from spikenm_compile.passes.select_kernels import LEVEL_ROWS, SPIKE_ROWS
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.runtime import load
-from spikenm_compile.targets import get_target
 from spikenm_compile.targets.portable_c import SOURCES, PortableC
 from spikenm_compile.verification import verify
 
 pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 
 AARCH64 = "aarch64-linux-gnu-gcc"
-HARNESS = Path(__file__).parent / "harness.c"
 FAMILIES = (SPIKE_ROWS, LEVEL_ROWS)
 
 
@@ -254,32 +251,29 @@ def test_two_networks_in_one_program(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "network", ["gestures", "every_step", "sew_resnet18", pytest.param("vgg11", marks=pytest.mark.long)]
+    "network",
+    [
+        *("gestures", "every_step", "rleaky", "lif_recurrent", "sew_iand"),
+        *(pytest.param(name, marks=pytest.mark.long) for name in ("sew_resnet18", "sew_and", "vgg11")),
+    ],
 )
 def test_networks_of_the_edge(tmp_path: Path, network: str) -> None:
     graph, x = NETWORKS[network]()
-    CNetwork.write(graph, tmp_path).check(x, flags=("-O2", "-fsanitize=undefined"))
+    CNetwork.write(graph, tmp_path).check(x)
+
+
+LARGE = ("lif_recurrent", "sew_resnet18", "sew_and", "sew_iand", "vgg11")
 
 
 @pytest.mark.parametrize("target", ["c", "cortex-m"])
-@pytest.mark.parametrize("network", ["digits", "gestures", "every_step"])
-def test_every_access_of_the_public_functions_is_inside(tmp_path: Path, network: str, target: str) -> None:
-    """The harness puts every buffer in front of unreadable memory."""
-    graph, x = NETWORKS[network]()
-    write_package(graph, get_target(target), tmp_path / "a", name=network, pattern=Pattern(2, 4), samples=x)
-    names = ["-std=gnu99", f"-DNAME={network}", f"-DBIG={network.upper()}"]
-    executable = compiled(tmp_path / "a", HARNESS, tmp_path / "run", *names, "-O2", warnings=())
-    per_step = bool(the_input(graph).meta[PER_STEP])
-    with torch.no_grad():
-        expected = run_steps(graph, x, None if per_step else graph.meta["num_steps"])
-    outputs = expected.output.transpose(0, 1) if result(graph).meta[REGION] is Region.STEP else expected.output
-    samples = x.transpose(0, 1) if per_step else x
-    num_steps = x.shape[0] if per_step else graph.meta["num_steps"]
-    for mode in ("step", "pair"):  # run wants the spikes of all steps, and one step is kept
-        done = subprocess.run(
-            [executable, mode, str(len(samples)), str(num_steps)],
-            input=samples.contiguous().numpy().tobytes(),
-            capture_output=True,
-            check=True,
-        )
-        assert np.array_equal(np.frombuffer(done.stdout, np.float32), outputs.numpy().ravel()), mode
+@pytest.mark.parametrize(
+    "network",
+    [*("digits", "gestures", "every_step", "rleaky"), *(pytest.param(n, marks=pytest.mark.long) for n in LARGE)],
+)
+def test_public_functions_give_the_reference(tmp_path: Path, network: str, target: str) -> None:
+    """With sanitizers, and every buffer in front of unreadable memory: frames, events, and states that take turns."""
+    it = build_sources(network, target, tmp_path)
+    check_sequences(it)
+    check_events(it, 7)
+    two = it.x[:, :2] if it.per_step else it.x[:2]
+    assert it.drive("pair", two) == it.reference(two)

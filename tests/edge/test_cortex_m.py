@@ -80,12 +80,13 @@ def test_a_microcontroller_gives_the_reference(built: Path, tmp_path: Path, boar
     assert int(re.findall(r"stack (\d+) bytes", printed)[0]) < 512
 
 
-def test_flash_and_ram_are_as_printed(built: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert build_main(["--target", "cortex-m", "--out", str(tmp_path / "again")]) == 0
+@pytest.mark.parametrize("target", ["cortex-m", "c"])
+def test_flash_and_ram_are_as_printed(target: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert build_main(["--target", target, "--out", str(tmp_path / "built")]) == 0
     line = re.search(r"flash: (\d+) bytes \((\d+) constants.*RAM: (\d+) bytes", capsys.readouterr().out)
     assert line is not None
     flash, _, ram = map(int, line.groups())
-    placed = firmware(built, BOARDS[0], tmp_path / "firmware").with_suffix(".map").read_text()
+    placed = firmware(tmp_path / "built", BOARDS[0], tmp_path / "firmware").with_suffix(".map").read_text()
     sections = re.findall(SECTION, placed[placed.index("Linker script and memory map") :], re.MULTILINE)
     names = {f"{Path(source).stem}.o" for source in SOURCES}
     own = sum(int(size, 16) for kind, _, size, file in sections if kind != "bss" and Path(file).name in names)

@@ -45,13 +45,14 @@ def device(tmp_path: Path) -> dict[str, str]:
 
 
 def emulated(where: Machine, command: str) -> str:
-    return re.sub(r"^\./", f"{' '.join(where.runner)} ./", command, flags=re.MULTILINE)
+    return re.sub(r"(^|\| )\./", rf"\1{' '.join(where.runner)} ./", command, flags=re.MULTILINE)
 
 
 def test_every_command_of_the_page(device: dict[str, str], tmp_path: Path) -> None:
     tool("cmake")
     (app,) = blocks("c")
     (tmp_path / "app.c").write_text(app)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     printed = []
     for commands in blocks("sh"):
         line = f"set -e\n{emulated(machine('arm'), commands)}"
@@ -60,12 +61,13 @@ def test_every_command_of_the_page(device: dict[str, str], tmp_path: Path) -> No
         )
         assert done.returncode == 0, commands + done.stderr
         printed.append(done.stdout)
-    build, prove, ctest, own, events = printed
+    build, prove, ctest, own, events, live = printed
     assert build.endswith("artifact: digits-arm\n")
     assert prove.endswith("digits: equal to the reference bit for bit\n")
     assert "100% tests passed" in ctest
     assert re.fullmatch(r"class \d\n", own)
     assert re.fullmatch(r"1000 us: class \d \(\S+\)\n2000 us: class \d \(\S+\)\n", events)
+    assert re.findall(r"^decision: (\w+)", live, re.MULTILINE) == ["left", "counterclockwise"]
 
 
 def test_the_python_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,8 @@ def plan_convolution(planner: Planner, node: Node, conv: IntConv2d, neurons: str
         )
     source = planner.values[source_of(node)]
     if source.layout.kind not in (Kind.BITS, *BYTES):
-        source = planner.as_kind(source, bytes_of(signed=conv.levels.low < 0))
+        is_signed = conv.levels.low < 0
+        source = planner.as_kind(source, Kind.BITS if conv.levels.is_binary else bytes_of(signed=is_signed))
     table = _convolution_table(planner, conv, source.layout, out.layout)
     outputs = conv.weight.shape[0]
     sums = planner.scratch(f"{conv.layer}_sums", 4 * outputs, f"int32_t [{outputs}]")
@@ -95,8 +96,7 @@ def plan_neurons(planner: Planner, node: Node, module: NeuronStep) -> tuple[str,
     """
     check_exact(module)
     results = {user.args[1]: user for user in node.users}
-    for index, state in enumerate(node.args[1:], start=1):
-        assert isinstance(state, Node)
+    for index, state in enumerate(_states(node, module), start=1):
         after = results.get(index)
         if len(state.users) != 1 or after is None or planner.next_state.get(after) is not state:
             raise PassError(
@@ -113,6 +113,11 @@ def plan_neurons(planner: Planner, node: Node, module: NeuronStep) -> tuple[str,
     return _neuron_table(planner, node, module, out.layout), out
 
 
+def _states(node: Node, module: NeuronStep) -> list[Node]:
+    """The states of a layer of neurons, which are its arguments behind the inputs."""
+    return [a for a in node.args[len(module.neuron.inputs) :] if isinstance(a, Node)]
+
+
 def _kind_of(neuron: Neuron) -> Kind:
     """Spikes as bits, counts as bytes, real numbers as float."""
     if neuron.levels is None:
@@ -122,7 +127,7 @@ def _kind_of(neuron: Neuron) -> Kind:
 
 def _neuron_table(planner: Planner, node: Node, module: NeuronStep, out: Layout) -> str:
     program, neuron = planner.program, module.neuron
-    states = [planner.states[state].constant for state in node.args[1:] if isinstance(state, Node)]
+    states = [planner.states[state].constant for state in _states(node, module)]
     constants = []
     for constant, values in neuron.per_channel.items():
         if len(values) != out.channels:
@@ -144,8 +149,8 @@ def _list(c_type: str, items: list[str]) -> str:
 
 def _neuron_function(planner: Planner, neuron: Neuron, kind: Kind) -> str:
     """The C function of such neurons; constants per channel are arguments, so that their values do not matter."""
-    shapes = tuple(neuron.per_channel)
-    key = (neuron.equations, tuple(neuron.states), tuple(neuron.scalars.items()), shapes, neuron.output, kind)
+    names = (neuron.inputs, tuple(neuron.states), tuple(neuron.per_channel), neuron.output)
+    key = (neuron.equations, names, tuple(neuron.scalars.items()), kind)
     if key not in planner.neuron_functions:
         name = planner.program.names.new(f"step_{len(planner.neuron_functions)}")
         code = NeuronCode(name, neuron, kind)

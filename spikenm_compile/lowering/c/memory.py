@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from spikenm_compile.graph import Region
 from spikenm_compile.lowering.c.program import Buffer, Program
 
-INPUT = "input"
-"""The argument of calls that read the user's input."""
 ALIGNMENT = 8
 """Bytes; enough for every type that the kernels use."""
 
@@ -69,7 +67,7 @@ def _lifetimes(program: Program) -> list[_Lifetime]:
     end = len(calls)
     if program.frame is not None:
         # written before all calls, by whoever makes them
-        readers = [index for index, (_, call) in enumerate(calls) if INPUT in call.arguments]
+        readers = [index for index, (_, call) in enumerate(calls) if call.reads_input]
         regions[program.frame], spans[program.frame] = {Region.BEFORE}, (-1, max(readers, default=-1))
     return [
         _Lifetime(buffer, first, end if len(regions[buffer]) > 1 or buffer in program.kept else last)

@@ -10,9 +10,8 @@ from spikenm_compile.lowering.c.layouts import Kind
 from spikenm_compile.lowering.c.names import Names
 from spikenm_compile.lowering.c.sources import identifiers
 from spikenm_compile.neurons import Neuron
-from spikenm_compile.neurons.canonical import INPUT
 
-TAKEN = identifiers() | {"at", "bits", "c", "current", "layer", "out", "pixel", "state"}
+TAKEN = identifiers() | {"at", "bits", "c", "currents", "first", "layer", "out", "pixel", "state"}
 """Names that mean something else in the function."""
 
 
@@ -31,8 +30,8 @@ class NeuronCode:
         self._equations = needed(neuron)
         self._read = read_before_assigned(neuron, self._equations)
         names = Names(TAKEN)
-        self._local = {given: names.new(given) for given in (INPUT, *neuron.per_channel, *neuron.states)}
-        self._memory = {state: names.new(f"{state}_at") for state in neuron.states}
+        self._local = {given: names.new(given) for given in (*neuron.inputs, *neuron.per_channel, *neuron.states)}
+        self._memory = {name: names.new(f"{name}_at") for name in (*neuron.inputs, *neuron.states)}
         self._result = {
             e.name: names.new(f"{e.name}_next" if e.name in neuron.states else e.name) for e in self._equations
         }
@@ -49,8 +48,8 @@ class NeuronCode:
         yield from (f" * {equation}" for equation in self.neuron.equations)
         yield from (f" * with {name} = {value:.9g}" for name, value in self.neuron.scalars.items())
         yield " */"
-        parameters = "const neurons *layer, size_t pixel, const float *current, uint8_t *state, void *out"
-        yield f"static void {self.name}({parameters})"
+        yield f"static void {self.name}(const neurons *layer, size_t pixel, const void *const *currents, size_t first,"
+        yield f"{' ' * len(f'static void {self.name}(')}uint8_t *state, void *out)"
         yield "{"
         yield from (f"    {line}" for line in self._before())
         yield "    for (size_t c = 0; c < layer->channels; ++c) {"
@@ -65,19 +64,20 @@ class NeuronCode:
             yield f"float *{self._memory[name]} = (float *)(void *)(state + layer->states[{index}]) + at;"
         if not self.neuron.states:
             yield "(void)state;"
-        if INPUT not in self._read:
-            yield "(void)current;"
+        for index, name in enumerate(self.neuron.inputs):
+            if name in self._read:
+                yield f"const float *{self._memory[name]} = (const float *)currents[{index}] + first;"
+        if not self._read.intersection(self.neuron.inputs):
+            yield "(void)currents, (void)first;"
         if self.kind is Kind.BITS:
             yield "uint8_t *bits = (uint8_t *)out + pixel * ((layer->channels + 7) / 8);"
             yield "memset(bits, 0, (layer->channels + 7) / 8);"
 
     def _loads(self) -> Iterator[str]:
-        if INPUT in self._read:
-            yield f"const float {self._local[INPUT]} = current[c];"
         for index, name in enumerate(self.neuron.per_channel):
             if name in self._read:
                 yield f"const float {self._local[name]} = layer->constants[{index}][c];"
-        for name in self.neuron.states:
+        for name in self._memory:
             if name in self._read:
                 yield f"const float {self._local[name]} = {self._memory[name]}[c];"
 

@@ -16,12 +16,13 @@ from spikenm_compile.graph import LEVELS, Region, Role, module_of, placeholders,
 from spikenm_compile.lowering.c.algebra import number
 from spikenm_compile.lowering.c.layers import plan_convolution, plan_neurons
 from spikenm_compile.lowering.c.layouts import BYTES, Kind, Layout, bytes_of
-from spikenm_compile.lowering.c.planner import Planner, sizes
-from spikenm_compile.lowering.nodes import size_of, source_of
+from spikenm_compile.lowering.c.planner import Planner, Value, sizes
+from spikenm_compile.lowering.nodes import joined_by, operation_of, size_of, source_of
 from spikenm_compile.ops import IntConv2d, IntConvNeuron, NeuronStep, QuantizeInput, pair
 
 OPERATIONS: dict[Any, str] = {
     operator.add: "ADD",
+    operator.sub: "SUBTRACT",
     operator.mul: "MULTIPLY",
     operator.truediv: "DIVIDE",
     torch.maximum: "MAXIMUM",
@@ -91,9 +92,10 @@ def _conv_neuron(planner: Planner, node: Node, module: IntConvNeuron) -> None:
 
 
 def _neuron(planner: Planner, node: Node, module: NeuronStep) -> None:
-    current = planner.as_floats(planner.values[source_of(node)])
+    nodes = [a for a in node.args[: len(module.neuron.inputs)] if isinstance(a, Node)]
+    currents = tuple(planner.as_floats(planner.values[current]) for current in nodes)
     table, out = plan_neurons(planner, node, module)
-    planner.call(module.layer, "fire", f"&{table}", str(current.layout.pixels), current, "state", out)
+    planner.call(module.layer, "fire", f"&{table}", str(out.layout.pixels), currents, "state", out)
 
 
 def _max_pool(planner: Planner, node: Node, module: nn.MaxPool2d) -> None:
@@ -135,17 +137,35 @@ def _pool_table(
 
 
 def _join(planner: Planner, node: Node) -> None:
-    a, b = (planner.values[s] for s in node.args if isinstance(s, Node))
-    levels = node.meta.get(LEVELS)
+    a, b = (planner.values[source] for source in joined_by(node))
+    levels, operation = node.meta.get(LEVELS), operation_of(node, OPERATIONS)
+    if levels is not None and levels.is_binary and node.target is operator.mul:
+        _both(planner, node, a, b)
+        return
     kind = Kind.FLOATS if levels is None else bytes_of(signed=levels.low < 0)
     planner.values[node] = out = planner.new(node.name, Layout(kind, *size_of(node)))
     operands = (a.layout.kind, a, b.layout.kind, b, kind, out)
-    planner.call(node.name, "join", OPERATIONS[node.target], *sizes(out.layout), *operands)
+    planner.call(node.name, "join", operation, *sizes(out.layout), *operands)
+
+
+def _both(planner: Planner, node: Node, a: Value, b: Value) -> None:
+    left, right = planner.as_bits(a), planner.as_bits(b)
+    planner.values[node] = out = planner.new(node.name, Layout(Kind.BITS, *size_of(node)))
+    planner.call(node.name, "and_spikes", str(out.layout.num_bytes), left, right, out)
+
+
+def _complement(planner: Planner, node: Node, x: Node) -> None:
+    spikes = planner.as_bits(planner.values[x])
+    planner.values[node] = out = planner.new(node.name, Layout(Kind.BITS, *size_of(node)))
+    planner.call(node.name, "not_spikes", *sizes(out.layout), spikes, out)
 
 
 def _with_scalar(planner: Planner, node: Node) -> None:
     """With a number, or with the number of steps so far."""
     first, second = node.args
+    if LEVELS in node.meta and isinstance(second, Node):  # 1 - spikes: levels are known of no other
+        _complement(planner, node, second)
+        return
     steps = placeholders(planner.lowered, Role.NUM_STEPS)
     number_first = not isinstance(first, Node) or first in steps
     x, scalar = (second, first) if number_first else (first, second)
@@ -158,7 +178,7 @@ def _with_scalar(planner: Planner, node: Node) -> None:
     source = planner.as_floats(planner.values[x])
     text = "(float)num_steps" if isinstance(scalar, Node) else number(float(scalar))  # type: ignore[arg-type]
     planner.values[node] = out = planner.new(node.name, source.layout)
-    operation, count = OPERATIONS[node.target], str(source.layout.count)
+    operation, count = operation_of(node, OPERATIONS), str(source.layout.count)
     planner.call(node.name, "with_scalar", operation, str(int(number_first)), count, source, text, out)
 
 
@@ -168,7 +188,7 @@ def _accumulate(planner: Planner, node: Node) -> None:
         raise PassError(_reads_state(node, state))
     (x,) = (a for a in node.args if isinstance(a, Node) and a is not state)
     total, value = planner.values[state], planner.values[x]
-    operation = OPERATIONS[node.target]
+    operation = operation_of(node, OPERATIONS)
     planner.call(node.name, "accumulate", operation, *sizes(total.layout), total, value.layout.kind, value)
     planner.values[node] = total
 

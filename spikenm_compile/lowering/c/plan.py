@@ -1,4 +1,7 @@
-"""Lowered graph to a C program: each node becomes calls of kernels, one step at a time; state is updated in place."""
+"""Lowered graph to a C program: each node becomes calls of kernels, one step at a time.
+
+State is updated in place; what goes round to an earlier layer is copied into the state at the end of a step.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,8 @@ def plan_c(lowered: GraphModule, prefix: str, *, rows: Rows = "auto", keep_spike
         for node in lowered.graph.nodes:
             if node.op.startswith("call_") and node.meta[REGION] is region:
                 plan_node(planner, node)
+        if region is Region.STEP:
+            planner.copy_states()
     _write_output(planner)
     source = planner.values[the_input(lowered)].layout
     planner.program.frame = Buffer(planner.program.names.new("at_frame"), source.num_bytes, str(source))

@@ -6,17 +6,20 @@ from dataclasses import dataclass, replace
 
 from torch.fx import GraphModule, Node
 
-from spikenm_compile.graph import INIT, PER_STEP, Region, Role, next_states, placeholders, the_input
+from spikenm_compile.graph import INIT, PER_STEP, Region, Role, placeholders, the_input
 from spikenm_compile.lowering.c.layouts import FLOAT_BYTES, Kind, Layout
-from spikenm_compile.lowering.c.memory import ALIGNMENT, INPUT
+from spikenm_compile.lowering.c.memory import ALIGNMENT
 from spikenm_compile.lowering.c.names import Names
 from spikenm_compile.lowering.c.program import Buffer, Call, Program, State
 from spikenm_compile.lowering.c.sources import identifiers
 from spikenm_compile.lowering.c.weights import Rows
 from spikenm_compile.lowering.nodes import size_of
+from spikenm_compile.lowering.state_updates import going_round, in_place
 
 TAKEN = identifiers() | {"arena", "input", "num_steps", "output", "params", "state", "t"}
 """Names that the kernel sources use."""
+INPUT = "input"
+"""The argument of calls that read the user's input."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class Value:
     """From when on it is there."""
 
 
+Argument = str | Kind | Buffer | Value | tuple[Value, ...]
+"""Of a call: a C expression, memory, or an array of values."""
+
+
 class Planner:
     """The program so far; `values` says where each node's value is."""
 
@@ -40,7 +47,8 @@ class Planner:
         self.program = Program(prefix, Names(TAKEN))
         self.region = Region.BEFORE
         self.values: dict[Node, Value] = {}
-        self.next_state = {value: state for state, value in next_states(lowered).items()}
+        self.next_state = in_place(lowered)
+        self._going_round = going_round(lowered)
         self.states: dict[Node, State] = {}
         self.neuron_functions: dict[object, str] = {}
         """Neuron and kind of its output -> the C function, shared by all layers of such neurons."""
@@ -72,22 +80,18 @@ class Planner:
         """Memory for one call."""
         return Buffer(self.program.names.new(f"at_{name}"), num_bytes, holds)
 
-    def call(
-        self, layer: str, function: str, *arguments: str | Value | Buffer | Kind, region: Region | None = None
-    ) -> None:
+    def call(self, layer: str, function: str, *arguments: Argument, region: Region | None = None) -> None:
         """Call a kernel in the current region."""
-        texts, buffers = list[str](), list[Buffer]()
-        for argument in arguments:
-            if isinstance(argument, Value):
-                texts.append(argument.pointer)
-                buffers += [argument.buffer] if argument.buffer is not None else []
-            elif isinstance(argument, Buffer):
-                texts.append(f"(void *)(arena + {argument.name})")
-                buffers.append(argument)
-            else:
-                texts.append(argument.value if isinstance(argument, Kind) else argument)
+        values = [v for a in arguments for v in (a if isinstance(a, tuple) else (a,)) if isinstance(v, Value | Buffer)]
+        buffers = [v if isinstance(v, Buffer) else v.buffer for v in values]
+        call = Call(
+            function,
+            tuple(_text(argument) for argument in arguments),
+            tuple(buffer for buffer in buffers if buffer is not None),
+            layer,
+            reads_input=any(isinstance(v, Value) and v.pointer == INPUT for v in values),
+        )
         self.program.used.add(function)
-        call = Call(function, tuple(texts), tuple(buffers), layer)
         self.program.calls[region or self.region].append(call)
 
     def as_kind(self, value: Value, kind: Kind) -> Value:
@@ -101,8 +105,11 @@ class Planner:
             region = value.region if value.region is Region.BEFORE else self.region
             name = value.buffer.name.removeprefix("at_") if value.buffer is not None else value.pointer.split()[-1]
             out = replace(self.new(f"{name}_{kind.name.lower()}", layout), region=region)
-            arguments = (*sizes(layout), value.layout.kind, value, kind, out)
-            self.call(f"{name} as {layout}", "convert", *arguments, region=region)
+            source = (*sizes(layout), value.layout.kind, value)
+            if kind is Kind.BITS:
+                self.call(f"{name} as {layout}", "pack_spikes", *source, out, region=region)
+            else:
+                self.call(f"{name} as {layout}", "convert", *source, kind, out, region=region)
             self._converted[key] = out
         return self._converted[key]
 
@@ -110,7 +117,33 @@ class Planner:
         """`value` as float, channels innermost."""
         return self.as_kind(value, Kind.FLOATS)
 
+    def as_bits(self, value: Value) -> Value:
+        """`value` as spikes, set where it is not zero."""
+        return self.as_kind(value, Kind.BITS)
+
+    def copy_states(self) -> None:
+        """At the end of a step: what goes round becomes the state that the next step reads."""
+        for state, value in self._going_round.items():
+            source, target = self.values[value], self.values[state]
+            arguments = (*sizes(target.layout), source.layout.kind, source, target.layout.kind, target)
+            self.call(f"{state.name} of the next step", "convert", *arguments)
+
 
 def sizes(layout: Layout) -> tuple[str, str]:
     """Pixels and channels, as arguments."""
     return str(layout.pixels), str(layout.channels)
+
+
+def _text(argument: Argument) -> str:
+    """As a C expression."""
+    match argument:
+        case Kind():
+            return str(argument.value)
+        case Buffer():
+            return f"(void *)(arena + {argument.name})"
+        case Value():
+            return argument.pointer
+        case tuple():
+            return f"(const void *const[]){{{', '.join(value.pointer for value in argument)}}}"
+        case _:
+            return argument

@@ -34,6 +34,8 @@ class Call:
     buffers: tuple[Buffer, ...]
     layer: str
     """The user's layer, for the reader."""
+    reads_input: bool = False
+    """Whether the user's input is among the arguments."""
 
 
 @dataclass(frozen=True)

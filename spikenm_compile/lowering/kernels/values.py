@@ -10,7 +10,7 @@ from typing import Literal
 from tvm import tirx
 
 from spikenm_compile.lowering import tir
-from spikenm_compile.lowering.layout import WORD, Bits, Floats, Layout
+from spikenm_compile.lowering.layout import WORD, Bits, Layout
 from spikenm_compile.lowering.tir import Buffer, Expr, T
 
 Operation = Literal["add", "sub", "mul", "div", "maximum"]
@@ -41,7 +41,9 @@ def read(layout: Layout, buffer: Buffer, t: Expr, y: Expr, x: Expr, c: Expr, dty
     """One value as `dtype`."""
     value = buffer[layout.element(t, y, x, c)]
     if isinstance(layout, Bits):
-        value = T.shift_right(value, T.cast(c % WORD, "uint64")) & T.uint64(1)
+        bit = T.shift_right(value, T.cast(c % WORD, "uint64")) & T.uint64(1)
+        # Where CPUs have no instruction from 64 bits to float, a function would be called that libraries do not have.
+        value = T.cast(bit, "int32")
     return T.cast(value, dtype)
 
 
@@ -60,27 +62,10 @@ def apply(operation: Operation, left: Expr, right: Expr) -> Expr:
 
 
 def build_convert(name: str, source: Operand, target: Layout) -> list[tirx.PrimFunc]:
-    """Kernel `(source, target, num_steps)`: the same values in another layout."""
-    if isinstance(target, Bits):
-        return _build_pack(name, source, target)
+    """Kernel `(source, target, num_steps)`: the same values in another layout, which is not Bits."""
     functions = list[tirx.PrimFunc]()
     params = [tir.Param("source", source.layout.dtype), tir.Param("target", target.dtype)]
     with tir.kernel(name, params, functions) as ((values, out), num_steps), loop(target, num_steps) as (t, y, x, c):
         value = read(source.layout, values, source.time(t), y, x, c, target.dtype)
         tir.store(out, target.element(t, y, x, c), value)
-    return functions
-
-
-def _build_pack(name: str, source: Operand, target: Bits) -> list[tirx.PrimFunc]:
-    """To bits: 1 where a value is not 0."""
-    functions = list[tirx.PrimFunc]()
-    params = [tir.Param("source", source.layout.dtype), tir.Param("target", target.dtype)]
-    words = Floats(target.height, target.width, target.pixel)
-    with tir.kernel(name, params, functions) as ((values, out), num_steps), loop(words, num_steps) as (t, y, x, i):
-        word = tir.variable("uint64", T.uint64(0))
-        with T.serial(T.min(target.channels - i * WORD, WORD)) as bit:
-            value = read(source.layout, values, source.time(t), y, x, i * WORD + bit, "int32")
-            flag = tir.select(tir.equal(value, T.int32(0)), T.uint64(0), T.uint64(1))
-            tir.store(word, 0, word[0] | T.shift_left(flag, T.cast(bit, "uint64")))
-        tir.store(out, target.at(t, y, x) + i, word[0])
     return functions

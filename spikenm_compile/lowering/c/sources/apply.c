@@ -1,10 +1,12 @@
-typedef enum { ADD, MULTIPLY, DIVIDE, MAXIMUM } operation;
+typedef enum { ADD, SUBTRACT, MULTIPLY, DIVIDE, MAXIMUM } operation;
 
 static float apply(operation op, float a, float b)
 {
     switch (op) {
     case ADD:
         return a + b;
+    case SUBTRACT:
+        return a - b;
     case MULTIPLY:
         return a * b;
     case DIVIDE:

@@ -46,6 +46,7 @@ static void convolve(const convolution *conv, const void *input, int32_t *sums, 
                      uint8_t *state, void *out)
 {
     const size_t channels = (size_t)conv->out_channels;
+    const void *const currents[] = {current};
     size_t pixel = 0;
     for (int32_t y = 0; y < conv->out_height; ++y) {
         for (int32_t x = 0; x < conv->out_width; ++x, ++pixel) {
@@ -56,7 +57,7 @@ static void convolve(const convolution *conv, const void *input, int32_t *sums, 
                 to[c] = product + conv->bias[c];
             }
             if (layer != NULL) {
-                layer->step(layer, pixel, to, state, out);
+                layer->step(layer, pixel, currents, 0, state, out);
             }
         }
     }
