@@ -40,8 +40,8 @@ def build_objects(program: Program, tvm_target: dict[str, Any], directory: Path)
     kernels = tir.compile_functions(program.functions, tvm_target)
     entries = tir.compile_functions(build_entries(program), tvm_target)
     paths = directory / "kernels.o", directory / "entries.o"
-    kernels.write_to_file(str(paths[0]))
-    entries.write_to_file(str(paths[1]))
+    tir.write_object(kernels, paths[0])
+    tir.write_object(entries, paths[1])
     return *paths, str(kernels.inspect_source("asm"))
 
 

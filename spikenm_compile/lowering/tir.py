@@ -7,9 +7,12 @@ contract a·b + c into one rounding, which would change the last bit.
 
 from __future__ import annotations
 
+import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tvm
@@ -179,3 +182,22 @@ def compile_functions(functions: Sequence[tirx.PrimFunc], tvm_target: dict[str, 
     """Compile to a TVM module that can be written as an object file or printed as assembly."""
     module = tvm.IRModule({f.attrs["global_symbol"]: f for f in functions})
     return tirx.build(module, target=tvm_target, pipeline=PIPELINE)
+
+
+def write_object(module: Any, path: Path) -> None:
+    """Write an object file that asks its linker for no more than the functions need, and offers no more than they are.
+
+    TVM has no words for two facts, so that they are told in LLVM's own text; machine code stays as it is.
+
+    No exception passes through C: LLVM finds that out by itself for functions that call no others. For the rest it
+    would write tables for 32-bit ARM that name `__aeabi_unwind_cpp_pr0` of the C++ runtime.
+
+    The half-float helpers that TVM adds are for this module: as weak functions they could take the place of libgcc's in
+    a program, and on x86-64 those pass half floats in other registers.
+    """
+    text = re.sub(r"^(attributes #\d+ = \{)", r"\1 nounwind", str(module.inspect_source("ll")), flags=re.MULTILINE)
+    text = re.sub(r"^define weak dso_local", "define internal", text, flags=re.MULTILINE)
+    with tempfile.TemporaryDirectory() as scratch:
+        source = Path(scratch) / "functions.ll"
+        source.write_text(text)
+        tvm.runtime.load_module(str(source)).write_to_file(str(path))

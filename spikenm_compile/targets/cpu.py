@@ -123,7 +123,8 @@ ARMV7_NEON = Cpu(
     l1_bytes=32 * KIB,
     l2_bytes=256 * KIB,
     has_float_abi=True,
-    cflags=("-march=armv7-a", "-mfpu=neon", "-mfloat-abi=hard"),
+    # Without NEON: the C code says that a CPU has none. The compiled kernels know of NEON by `mattr`.
+    cflags=("-march=armv7-a", "-mfpu=vfpv3-d16", "-mfloat-abi=hard"),
 )
 CPUS = (X86_64_V4, X86_64_V3, X86_64_V2, AARCH64)
 """What `native` chooses from, best first within an architecture."""

@@ -20,7 +20,8 @@ from spikenm_compile.errors import ToolError
 from spikenm_compile.targets.cpu import Cpu
 from spikenm_compile.targets.linker import COMPILERS, link_shared
 
-FLAGS = ("-std=c99", "-O2", "-fPIC", "-ffunction-sections", "-fdata-sections", "-fno-asynchronous-unwind-tables")
+NO_UNWINDING = ("-fno-unwind-tables", "-fno-asynchronous-unwind-tables")
+FLAGS = ("-std=c99", "-O2", "-fPIC", "-ffunction-sections", "-fdata-sections", *NO_UNWINDING)
 """How generated C is compiled; sections of their own let a linker drop what a program does not use."""
 
 

@@ -1,9 +1,9 @@
-"""C code that asks the CPU for the features that a library uses, without a call of anything but Linux' getauxval."""
+"""C code that asks the CPU for the features that a library uses, without a call of any function."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from textwrap import dedent
+from pathlib import Path
 
 X86_BITS: dict[str, tuple[int, str, int]] = {
     "cx16": (1, "ecx", 13),
@@ -32,11 +32,18 @@ X86_BITS: dict[str, tuple[int, str, int]] = {
 XCR0_AVX, XCR0_AVX512 = 0x6, 0xE6
 """Register states that the system must save (Intel SDM volume 1, 13.3)."""
 
-HWCAP_BITS: dict[str, dict[str, int]] = {
-    "aarch64": {"asimd": 1, "atomics": 8, "fphp": 9, "asimdhp": 10, "asimdrdm": 12, "asimddp": 20},
-    "armv7l": {"neon": 12},
+ARM_FIELDS: dict[str, tuple[str, int, int]] = {
+    "fphp": ("ID_AA64PFR0_EL1", 16, 1),
+    "asimdhp": ("ID_AA64PFR0_EL1", 20, 1),
+    "atomics": ("ID_AA64ISAR0_EL1", 20, 2),
+    "asimdrdm": ("ID_AA64ISAR0_EL1", 28, 1),
+    "asimddp": ("ID_AA64ISAR0_EL1", 44, 1),
 }
-"""Machine -> feature -> bit of AT_HWCAP (Linux, arch/arm64 and arch/arm, uapi/asm/hwcap.h)."""
+"""Feature -> ID register, lowest bit of its field of four, least value there (Arm Architecture Reference Manual for
+A-profile, D19.2; Linux, arch/arm64/elf_hwcaps, gives the same). Without `asimd`, which every 64-bit Linux needs."""
+
+NEON_CHECK = "neon_check.c.in"
+"""The check for ARMv7, beside this file."""
 
 
 @dataclass(frozen=True)
@@ -53,27 +60,47 @@ def cpu_check(machine: str, features: tuple[str, ...]) -> CpuCheck:
     """The check for a machine, as `uname -m` names it; any other machine than x86 and ARM has none."""
     if machine == "x86_64":
         return CpuCheck(_x86(features), ", ".join(features))
-    if machine in HWCAP_BITS:
-        return CpuCheck(_arm(HWCAP_BITS[machine], features), ", ".join(features))
+    if machine == "aarch64" and not ARM_FIELDS.keys().isdisjoint(features):
+        return CpuCheck(_aarch64(features), ", ".join(features))
+    if machine == "armv7l":
+        return CpuCheck((Path(__file__).parent / NEON_CHECK).read_text(), ", ".join(features))
     return CpuCheck("static int has_cpu_features(void) { return 1; }\n", "something")
 
 
-def _arm(bits: dict[str, int], features: tuple[str, ...]) -> str:
-    wanted = " | ".join(f"1ul << {bits[feature]} /* {feature} */" for feature in features)
-    return dedent(f"""\
-        /* Linux says what the CPU has; elsewhere it is what the program was built for. */
-        #if defined(__linux__)
-        unsigned long getauxval(unsigned long type); /* sys/auxv.h, since glibc 2.16 */
+def _aarch64(features: tuple[str, ...]) -> str:
+    fields = {feature: ARM_FIELDS[feature] for feature in features if feature in ARM_FIELDS}
+    registers = sorted({register for register, *_ in fields.values()})
+    names = {register: register.split("_")[1].lower() for register in registers}
+    reads = [f'__asm__("mrs %0, {register}" : "=r"({name}));' for register, name in names.items()]
+    tests = [
+        f"has_field({names[register]}, {bit}, {least}) /* {feature} */"
+        for feature, (register, bit, least) in fields.items()
+    ]
+    return _AARCH64.format(
+        names=", ".join(names.values()), reads="\n    ".join(reads), tests="\n        && ".join(tests)
+    )
 
-        static int has_cpu_features(void)
-        {{
-            const unsigned long at_hwcap = 16, wanted = {wanted};
-            return (getauxval(at_hwcap) & wanted) == wanted;
-        }}
-        #else
-        static int has_cpu_features(void) {{ return 1; }}
-        #endif
-        """)
+
+_AARCH64 = """\
+/* Linux answers a program that reads an ID register, since 4.11 (Documentation/arch/arm64/cpu-feature-registers), for
+ * all cores together. Elsewhere the CPU is what the program was built for. */
+#if defined(__linux__)
+static int has_field(uint64_t id_register, int bit, uint64_t least)
+{{
+    const uint64_t field = id_register >> bit & 15;
+    return field >= least && field != 15; /* 15: there is no floating point at all */
+}}
+
+static int has_cpu_features(void)
+{{
+    uint64_t {names};
+    {reads}
+    return {tests};
+}}
+#else
+static int has_cpu_features(void) {{ return 1; }}
+#endif
+"""
 
 
 def _x86(features: tuple[str, ...]) -> str:
