@@ -69,7 +69,9 @@ class Built:
 
     def kept(self, num_steps: int) -> int:
         """Of how many steps, the last, spikes can be read after a call that runs `num_steps`."""
-        return (num_steps - 1) % int(read_artifact(self.artifact).manifest.code["max_steps"]) + 1
+        max_steps = read_artifact(self.artifact).manifest.code["max_steps"]
+        assert isinstance(max_steps, int)
+        return (num_steps - 1) % max_steps + 1
 
     def reference(self, x: Tensor, num_steps: int | None = None, *, after_run: bool = False) -> Results:
         """What a sequence gives; spikes of all steps, or of those that can be read after `run`."""
