@@ -51,6 +51,10 @@ class Launch:
     shared_bytes: int
     """Dynamic shared memory."""
     arguments: tuple[Place, ...]
+    layer: str
+    """What it computes, for people."""
+    description: str
+    """How, for people."""
 
     def grid(self, batch: int) -> tuple[int, int, int]:
         """Blocks for a batch."""
@@ -154,6 +158,8 @@ def _launch(fields: Fields, limits: dict[str, int]) -> Launch:
         block=fields.integer("block", least=1),
         shared_bytes=fields.integer("shared_bytes"),
         arguments=tuple(_place(section, limits) for section in fields.sections("arguments")),
+        layer=fields.text("layer"),
+        description=fields.text("description"),
     )
     if launch.block > MAX_THREADS:
         fields.refuse("block", f"at most {MAX_THREADS}")

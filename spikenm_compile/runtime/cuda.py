@@ -99,8 +99,8 @@ class CudaModel(Model):
     def _sequence(self, x: Floats, num_steps: int, *, record: bool) -> Trace:
         if num_steps != self.manifest.num_steps:
             raise InputError(
-                f"'{self.manifest.name}' is run for {num_steps} steps; its kernels hold {self.manifest.num_steps} steps "
-                f"in registers; give it {self.manifest.num_steps} steps, or build it with an example of {num_steps}"
+                f"'{self.manifest.name}' is run for {num_steps} steps; its kernels take {self.manifest.num_steps} "
+                f"steps at once; give it {self.manifest.num_steps} steps, or build it with an example of {num_steps}"
             )
         batch = x.shape[int(self.manifest.input.per_step)]
         with self._lock, self._device.current():
@@ -114,16 +114,19 @@ class CudaModel(Model):
             if len(self._sessions) == MAX_SESSIONS:
                 self._stream.synchronize()
                 del self._sessions[next(iter(self._sessions))]
-            self._sessions[batch] = Session(
-                self._device, self._stream, self._kernels, self._code, self._weights, batch
-            )
+            self._sessions[batch] = Session(self._device, self._stream, self._kernels, self._code, self._weights, batch)
         return self._sessions[batch]
 
     def _batch_of(self, shape: tuple[int, ...]) -> int:
         spec = self.manifest.input
         lead = (self.manifest.num_steps,) if spec.per_step else ()
         at = len(lead)
-        if len(shape) != at + 1 + len(spec.shape) or shape[:at] != lead or shape[at + 1 :] != spec.shape or not shape[at]:
+        if (
+            len(shape) != at + 1 + len(spec.shape)
+            or shape[:at] != lead
+            or shape[at + 1 :] != spec.shape
+            or not shape[at]
+        ):
             expected = ", ".join([*map(str, lead), "B", *map(str, spec.shape)])
             raise InputError(f"the input has shape {list(shape)}; [{expected}] is expected; reshape it")
         return shape[at]
@@ -143,7 +146,7 @@ class CudaModel(Model):
 
     def _no_steps(self) -> InputError:
         return InputError(
-            f"'{self.manifest.name}' was built for CUDA, whose kernels take all {self.manifest.num_steps} steps at once; "
+            f"'{self.manifest.name}' was built for CUDA, whose kernels take {self.manifest.num_steps} steps at once; "
             "run() of whole sequences is supported; for single steps build for native or onnx"
         )
 

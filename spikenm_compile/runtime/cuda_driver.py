@@ -1,6 +1,6 @@
 """NVIDIA's driver through ctypes: one GPU, its memory, its streams, kernels, events and graphs.
 
-Only the driver's own library is needed, which every machine with a GPU has: no CUDA toolkit, no cudart, no other package.
+Only the library of the driver is needed, which every machine with a GPU has: no CUDA toolkit, no cudart, no package.
 """
 
 from __future__ import annotations
@@ -279,6 +279,4 @@ class Memory:
 
     def read(self, array: npt.NDArray[Any], stream: Stream, offset: int = 0) -> None:
         """Copy from here into a contiguous array, which is complete once the stream has done it."""
-        self._driver.call(
-            "cuMemcpyDtoHAsync_v2", array.ctypes.data, self.pointer + offset, array.nbytes, stream.handle
-        )
+        self._driver.call("cuMemcpyDtoHAsync_v2", array.ctypes.data, self.pointer + offset, array.nbytes, stream.handle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from spikenm_compile.artifact.code import StateSpec
 from spikenm_compile.artifact.cuda_code import (
+    ALIGNMENT,
     ARENA,
     BATCH,
     INPUT,
@@ -48,13 +50,20 @@ class Session:
         self._arena = Memory(device, code.arena_bytes * batch)
         self._arena.fill(0, stream)
         first, last = _inner(code.launches)
-        self._before, self._behind = code.launches[:first], code.launches[last:]
-        self._graph: Graph = stream.record(device, lambda: self._launch(code.launches[first:last], 0, 0))
+        self._before, self._inside, self._behind = (
+            code.launches[:first],
+            code.launches[first:last],
+            code.launches[last:],
+        )
+        early = {place.offset for launch in self._before for place in launch.arguments if place.space == ARENA}
+        self._early_fills = _fills([state for state in code.states if state.offset in early])
+        self._fills = _fills([state for state in code.states if state.offset not in early])
+        self._graph: Graph = stream.record(device, self._start_inside)
         self._under_way: deque[tuple[Event, object]] = deque()
 
     def start(self, input_pointer: int, output_pointer: int, owner: object = None) -> None:
         """Run without waiting; `owner` lives until the input has been read."""
-        self._fill_states()
+        self._fill(self._early_fills)
         self._launch(self._before, input_pointer, output_pointer)
         self._graph.launch(self._stream)
         self._launch(self._behind, input_pointer, output_pointer)
@@ -95,10 +104,14 @@ class Session:
             return self._arena.pointer + place.offset * self._batch
         return bases[place.space] + place.offset
 
-    def _fill_states(self) -> None:
-        for state in self._code.states:
-            word = int(np.float32(state.init).view(np.uint32))
-            self._arena.fill(word, self._stream, state.offset * self._batch, state.bytes * self._batch)
+    def _start_inside(self) -> None:
+        self._fill(self._fills)
+        self._launch(self._inside, 0, 0)
+
+    def _fill(self, fills: list[Fill]) -> None:
+        for fill in fills:
+            word, size = int(np.float32(fill.value).view(np.uint32)), fill.bytes * self._batch
+            self._arena.fill(word, self._stream, fill.offset * self._batch, size)
 
     def _read_state(self, state: StateSpec) -> npt.NDArray[np.float32]:
         values = np.empty((self._batch, *state.shape), np.float32)
@@ -113,6 +126,27 @@ class Session:
     def _read(self, array: npt.NDArray[Any], offset: int) -> None:
         self._arena.read(array, self._stream, offset * self._batch)
         self._stream.synchronize()
+
+
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """Float32 numbers that a part of the arena is set to before a run; sizes are those of one sample."""
+
+    offset: int
+    bytes: int
+    value: float
+
+
+def _fills(states: list[StateSpec]) -> list[Fill]:
+    """First values of the states; neighbours of one value are filled at once, with the gap between them."""
+    fills: list[Fill] = []
+    for state in sorted(states, key=lambda state: state.offset):
+        last = fills[-1] if fills else None
+        if last and last.value == state.init and state.offset - (last.offset + last.bytes) < ALIGNMENT:
+            fills[-1] = Fill(last.offset, state.offset + state.bytes - last.offset, last.value)
+        else:
+            fills.append(Fill(state.offset, state.bytes, state.init))
+    return fills
 
 
 def unpack_words(words: npt.NDArray[np.uint32], spec: SpikeWords) -> npt.NDArray[np.uint8]:

@@ -45,6 +45,9 @@ _python.PyCapsule_GetPointer.restype = c_void_p
 _python.PyCapsule_GetPointer.argtypes = (ctypes.py_object, c_char_p)
 _python.PyCapsule_New.restype = ctypes.py_object
 _python.PyCapsule_New.argtypes = (c_void_p, c_char_p, c_void_p)
+# On a capsule that is being dropped, and so must not be counted as an object again.
+_is_valid = ctypes.PYFUNCTYPE(ctypes.c_int, c_void_p, c_char_p)(("PyCapsule_IsValid", _python))
+_pointer_of = ctypes.PYFUNCTYPE(c_void_p, c_void_p, c_char_p)(("PyCapsule_GetPointer", _python))
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,14 +112,13 @@ def _give_back(managed: Any) -> None:
 _give_back_callback = _Deleter(_give_back)
 
 
-@ctypes.PYFUNCTYPE(None, c_void_p)
 def _drop_capsule(capsule: int) -> None:
     """A capsule that nobody took dies with its array; whoever takes it renames it."""
-    is_valid = _python.PyCapsule_IsValid
-    is_valid.argtypes = get = (c_void_p, c_char_p)
-    if is_valid(capsule, _NAME):
-        pointer = ctypes.PYFUNCTYPE(c_void_p, *get)(("PyCapsule_GetPointer", _python))
-        _lent.pop(pointer(capsule, _NAME))
+    if _is_valid(capsule, _NAME):
+        _lent.pop(_pointer_of(capsule, _NAME))
+
+
+_drop_capsule_callback = ctypes.PYFUNCTYPE(None, c_void_p)(_drop_capsule)
 
 
 def lend(pointer: int, shape: tuple[int, ...], device: tuple[int, int], owner: object) -> object:
@@ -127,5 +129,5 @@ def lend(pointer: int, shape: tuple[int, ...], device: tuple[int, int], owner: o
     managed = _Managed(tensor, None, _give_back_callback)
     address = ctypes.addressof(managed)
     _lent[address] = (managed, sizes, strides, owner)
-    capsule: object = _python.PyCapsule_New(address, _NAME, ctypes.cast(_drop_capsule, c_void_p))
+    capsule: object = _python.PyCapsule_New(address, _NAME, ctypes.cast(_drop_capsule_callback, c_void_p))
     return capsule

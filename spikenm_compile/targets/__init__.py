@@ -23,7 +23,13 @@ def _onnx() -> Target:
     return Onnx()
 
 
-TARGETS: dict[str, Callable[[], Target]] = {"native": _native, "onnx": _onnx}
+def _cuda() -> Target:
+    from spikenm_compile.targets.cuda import Cuda
+
+    return Cuda()
+
+
+TARGETS: dict[str, Callable[[], Target]] = {"native": _native, "onnx": _onnx, "cuda": _cuda}
 """Name -> how to get the target."""
 
 FLOAT_TARGETS = ("onnx",)

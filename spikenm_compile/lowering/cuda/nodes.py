@@ -98,14 +98,10 @@ def _view(planner: Planner, node: Node, _module: nn.Module) -> None:
     """Flatten and unflatten: the same bytes where one pixel is all there is, else by way of the user's order."""
     source = planner.values[source_of(node)]
     t = source.tensor
-    if not isinstance(t, Planes) and (t.height, t.width) != (1, 1):
-        source = planner.convert(source, Planes(t.height, t.width, t.channels, t.steps))
     height, width, channels = size_of(node)
-    viewed = replace(source.tensor, height=height, width=width, channels=channels)
-    planner.values[node] = Value(viewed, source.place)
-    if not isinstance(viewed, Planes) and (height, width) != (1, 1):
-        planes = planner.convert(source, Planes(t.height, t.width, t.channels, t.steps))
-        planner.values[node] = Value(Planes(height, width, channels, t.steps), planes.place)
+    if not isinstance(t, Planes) and (t.height, t.width, height, width) != (1, 1, 1, 1):
+        source = planner.convert(source, Planes(t.height, t.width, t.channels, t.steps))
+    planner.values[node] = Value(replace(source.tensor, height=height, width=width, channels=channels), source.place)
 
 
 def _conv(planner: Planner, node: Node, conv: IntConv2d) -> None:

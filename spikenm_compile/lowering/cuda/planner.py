@@ -127,8 +127,8 @@ class Planner:
         """What is read after the steps is the value of the last."""
         value = self.values[node]
         if value.tensor.steps > 1:
-            t = value.tensor
-            self.values[node] = self.convert(value, Reals(t.height, t.width, t.channels), first=t.steps - 1)
+            last = replace(value.tensor, steps=1)
+            self.values[node] = self.convert(value, last, first=value.tensor.steps - 1)
 
     def halo(self, node: Node) -> int:
         """Widest padding that a reader of the node's value asks for."""
