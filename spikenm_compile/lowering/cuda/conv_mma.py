@@ -99,6 +99,7 @@ class _Loops:
         self.a = device.local("a", tiling.row_tiles * words_of_row_tile(self.spec) // 32, "uint32")
         self.b = device.local("b", 4, "uint32")
         self.two = device.local("two", 2, "uint32")
+        self.vector = 2 if self.word == 1 and self.steps.is_paired else 1
         self.bases = device.local("bases", tiling.columns, "int32")
         source = self.spec.source
         kind = "s8" if isinstance(source, LevelBytes) and source.signed else "u8"
@@ -121,14 +122,14 @@ class _Loops:
             output.write(first_step)
 
     def _base(self, column: int) -> Expr:
-        """Word of shared memory where the pixel under tap 0 begins, for the lane's position in a column."""
+        """Where in shared memory the pixel under tap 0 begins, in vectors, for the lane's position in a column."""
         tiling, stride = self.tiling, self.spec.geometry.stride
         position = (self.warp_n * tiling.columns + column) * COLUMNS + self.lane // 4
         position = tirx.min(position, tiling.positions - 1)
         at = position // tiling.width
         y, x, sample = at % tiling.rows, position % tiling.width, at // tiling.rows
         pixel = (sample * self.staged.height + y * stride[0]) * self.staged.width + x * stride[1]
-        return pixel * self.staged.pixel
+        return pixel * (self.staged.pixel // self.vector)
 
     def _chunk(self, first_step: Expr, chunk: Expr) -> None:
         """Copy levels, then run the weights through."""
@@ -172,7 +173,8 @@ class _Loops:
 
     def _load_levels(self, column: int, t: int, step: Expr) -> None:
         """Word i has the channels 16·i + 4·(lane % 4) .. + 3 of a step."""
-        at = [self.bases[column] + t * self.staged.run + self._half(step, half) for half in range(2)]
+        base = self.bases[column] * self.vector + t * self.staged.run
+        at = [base + self._half(step, half) for half in range(2)]
         quarter = self.lane % 4
         if self.word == 8:
             for i in range(4):
