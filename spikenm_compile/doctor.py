@@ -9,7 +9,9 @@ import sys
 
 from spikenm_compile.errors import SpikenmError
 from spikenm_compile.report.table import format_table
+from spikenm_compile.runtime.cuda_driver import Device, Driver
 from spikenm_compile.targets.cpu import detect
+from spikenm_compile.targets.cuda_toolkit import find_toolkit, missing_toolkit
 from spikenm_compile.targets.linker import find_compiler
 from spikenm_compile.targets.toolchain import PINNED, installed, smoke_test
 
@@ -25,8 +27,6 @@ OPTIONAL = {
 TOOLS = {
     "aarch64-linux-gnu-gcc": "linking for 64-bit ARM",
     "qemu-aarch64": "running ARM code here",
-    "nvcc": "CUDA code",
-    "nvidia-smi": "an NVIDIA GPU",
 }
 """Tools that targets to come will use; nothing needs them yet."""
 
@@ -36,7 +36,7 @@ def examine() -> str:
     rows: list[tuple[str, str, str]] = [("python", "ok", platform.python_version())]
     rows += [_package(name, required=True) for name in PACKAGES]
     rows += [_package(name, required=False) for name in OPTIONAL]
-    rows += [_tvm(), _compiler(), _cpu()]
+    rows += [_tvm(), _compiler(), _cpu(), _cuda_compiler(), _gpu()]
     rows += [
         (tool, "ok" if shutil.which(tool) else "absent", f"{use} (no target uses it yet)")
         for tool, use in TOOLS.items()
@@ -66,6 +66,26 @@ def _compiler() -> tuple[str, str, str]:
         return "C compiler", "ok", found
     lacking = f"CC={chosen} is not there; unset CC, or " if chosen else ""
     return "C compiler", "MISSING", f"{lacking}install gcc or clang to build native code"
+
+
+def _cuda_compiler() -> tuple[str, str, str]:
+    toolkit = find_toolkit()
+    if toolkit is None:
+        return "CUDA compiler", "absent", f"only for target cuda: {missing_toolkit()}"
+    try:
+        return "CUDA compiler", "ok", f"{toolkit.nvcc}, release {toolkit.version()}"
+    except SpikenmError as error:
+        return "CUDA compiler", "BROKEN", str(error)
+
+
+def _gpu() -> tuple[str, str, str]:
+    try:
+        driver = Driver()
+        gpus = [Device(driver, number) for number in range(driver.num_devices())]
+    except SpikenmError as error:
+        return "NVIDIA GPU", "absent", f"only to run target cuda: {error}"
+    names = [f"{gpu.name} ({gpu.capability[0]}.{gpu.capability[1]})" for gpu in gpus]
+    return "NVIDIA GPU", "ok", f"{', '.join(names)}; driver for CUDA {driver.version()[0]}.{driver.version()[1]}"
 
 
 def _cpu() -> tuple[str, str, str]:

@@ -226,7 +226,7 @@ def test_doctor_looks_at_everything(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     states = {line[:21].strip(): line[23:].split()[0] for line in capsys.readouterr().out.splitlines()[2:]}
     for name in ("python", "torch", "numpy", "onnx", "onnxruntime", "safetensors", "rich", "apache-tvm", "C compiler"):
         assert states[name] == "ok", name
-    assert {"scikit-learn", "spikingjelly", "CPU", "nvcc"} <= states.keys()
+    assert {"scikit-learn", "spikingjelly", "CPU", "CUDA compiler", "NVIDIA GPU"} <= states.keys()
 
 
 def test_doctor_names_what_is_missing(

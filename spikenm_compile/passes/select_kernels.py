@@ -97,7 +97,7 @@ def _no_sparse_tensor_core(conv: IntConv2d) -> str | None:
         return _no_tensor_core(conv) or f"{inputs} input channel{'s' if inputs > 1 else ''} fill no 2:4 instruction"
     most = most_of_four(conv.weight)
     if most > 2:
-        return f"the tensor cores' 2:4 needs 2 of each 4 consecutive channels to be zero, and {most} of some are kept"
+        return f"2:4 instructions take at most 2 of 4 consecutive channels, and the weights keep up to {most}"
     return _no_tensor_core(conv)
 
 
