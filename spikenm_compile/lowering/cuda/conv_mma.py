@@ -206,7 +206,12 @@ class _Loops:
         if self.spec.is_sparse:
             metadata = (self.a[self.tiling.row_tiles * 4 + row_tile], 0)
             device.multiply(
-                self.opcode, sums, _registers(self.a, row_tile * 4, 4), _registers(self.b, 0, 4), sums, metadata=metadata
+                self.opcode,
+                sums,
+                _registers(self.a, row_tile * 4, 4),
+                _registers(self.b, 0, 4),
+                sums,
+                metadata=metadata,
             )
             return
         for half in range(2):

@@ -50,6 +50,7 @@ class Body:
     """blockIdx.y."""
     thread: Expr
     shared_words: int = 0
+    number: Expr | None = None
     result: list[GeneratedKernel] = field(default_factory=list)
 
     @property
@@ -59,14 +60,26 @@ class Body:
 
 
 @contextmanager
-def kernel(name: str, params: dict[str, str], grid: Grid, block: int, *, shared_words: int = 0) -> Iterator[Body]:
-    """Open a kernel's body. `params` are pointers, name -> dtype; shared memory is the buffer `shared` of words."""
+def kernel(
+    name: str, params: dict[str, str], grid: Grid, block: int, *, shared_words: int = 0, number: str | None = None
+) -> Iterator[Body]:
+    """Open a kernel's body.
+
+    Args:
+        name: of the function.
+        params: pointers, name -> dtype.
+        grid: blocks.
+        block: threads of a block.
+        shared_words: words of the buffer `shared`.
+        number: name of a float parameter.
+    """
     with IRBuilder() as builder:
         with T.prim_func():
             T.func_name(name)
             T.func_attr({"global_symbol": name})
             pointers = {p: T.arg(f"{p}_ptr", T.handle(dtype)) for p, dtype in params.items()}
             batch = T.arg("batch", T.int32())
+            value = None if number is None else T.arg(number, T.float32())
             buffers = {p: _behind(p, pointers[p], dtype) for p, dtype in params.items()}
             T.device_entry()
             extent = (batch + (grid.samples - 1)) // grid.samples * grid.blocks
@@ -74,9 +87,8 @@ def kernel(name: str, params: dict[str, str], grid: Grid, block: int, *, shared_
             thread = _named("thread", T.thread_id([block]))
             if shared_words:
                 buffers["shared"] = _named("shared", T.alloc_buffer((shared_words,), "uint32", scope="shared.dyn"))
-            body = Body(
-                name, grid, block, buffers, batch, x % grid.blocks, x // grid.blocks * grid.samples, y, thread, shared_words
-            )
+            at = (x % grid.blocks, x // grid.blocks * grid.samples, y, thread)
+            body = Body(name, grid, block, buffers, batch, *at, shared_words=shared_words, number=value)
             yield body
         body.result.append(_generate(body, builder.get()))
 

@@ -1,8 +1,8 @@
 """The equations of one neuron inside a kernel: states in registers over time, constants per channel, states in memory.
 
-    load     constants and states from memory     once before the steps
-    step     all equations, in order              at each step
-    save     states to memory                     once after them
+load     constants and states from memory     once before the steps
+step     all equations, in order              at each step
+save     states to memory                     once after them
 """
 
 from __future__ import annotations

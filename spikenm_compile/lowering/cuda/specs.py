@@ -8,6 +8,7 @@ that `build.build_kernel` makes of it are, by name:
     weights, scale, bias    of a convolution: packed by `GeneratedKernel.pack`, float32 [O], float32 [O]
     constant_NAME           a neuron's constant per channel, float32 [C]
     state_NAME              a neuron's state, `Reals` without time: read before the first step and written after the last
+    number                  of a `ScalarSpec` without one, float
     out                     what it writes
 """
 
@@ -18,12 +19,12 @@ from typing import Literal
 
 from spikenm_compile.levels import Levels
 from spikenm_compile.lowering.cuda.tensors import LevelBytes, Planes, Reals, SpikeWords
+from spikenm_compile.lowering.kernels.values import Operation
 from spikenm_compile.lowering.layout import Geometry
 from spikenm_compile.neurons import Neuron
 
 Whole = SpikeWords | LevelBytes
 Value = SpikeWords | LevelBytes | Reals
-Operation = Literal["add", "sub", "mul", "div", "maximum"]
 
 
 @dataclass(frozen=True)
@@ -88,32 +89,33 @@ class JoinSpec:
 
 @dataclass(frozen=True)
 class ScalarSpec:
-    """out = operation(source, number), or operation(number, source) unless `is_left`; `1 - spikes` has spikes out."""
+    """out = operation(source, number) in float32, or operation(number, source) unless `is_left`."""
 
     name: str
     operation: Operation
     source: Value
-    number: float
+    number: float | None
+    """None: the parameter `number`, a float, for what depends on the number of steps."""
     out: Value
-    is_left: bool
+    """Spikes of `1 - spikes`, else reals."""
+    is_left: bool = True
 
 
 @dataclass(frozen=True)
 class AccumulateSpec:
-    """out = operation(out, source[t]) for each step t in turn; `out` has one step."""
+    """out = operation(out, source[t]) for each step t in turn, in float32; `out` has one step."""
 
     name: str
     operation: Operation
     source: Value
     out: Reals
+    steps: int
+    """T; the source has as many steps, or one that is the same at each."""
 
 
 @dataclass(frozen=True)
 class ConvertSpec:
-    """The same values in another layout: bits to bytes, whole numbers to reals, another halo, planes, one step.
-
-    With `steps` (first, count) only these steps of the source are written.
-    """
+    """The same values in another layout: bits to bytes, whole numbers to reals, another halo, planes, fewer steps."""
 
     name: str
     source: Value | Planes
@@ -122,6 +124,4 @@ class ConvertSpec:
     """Step of the source that becomes step 0."""
 
 
-KernelSpec = (
-    NeuronSpec | ConvSpec | QuantizeSpec | PoolSpec | JoinSpec | ScalarSpec | AccumulateSpec | ConvertSpec
-)
+KernelSpec = NeuronSpec | ConvSpec | QuantizeSpec | PoolSpec | JoinSpec | ScalarSpec | AccumulateSpec | ConvertSpec

@@ -20,6 +20,9 @@ from spikenm_compile.ops import IntConv2d
 from spikenm_compile.pattern import Pattern
 
 
+LEAKY = leaky(2.0)
+
+
 @dataclass(frozen=True)
 class Case:
     """One convolution; sizes are of the input."""
@@ -35,7 +38,7 @@ class Case:
     steps: int = 1
     levels: Levels = SPIKES
     is_sparse: bool = True
-    neuron: Neuron | None = leaky(2.0)
+    neuron: Neuron | None = LEAKY
     batch: int = 2
     halo: int = 1
     """Of the output."""

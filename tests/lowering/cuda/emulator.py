@@ -1,4 +1,4 @@
-"""Generated CUDA source on the host: g++ compiles it with the bodies of its assembly helpers replaced, fibers run it."""
+"""Generated CUDA source on the host: compiled by g++ with the assembly of its helpers replaced, and run as fibers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def _dense(match: re.Match[str]) -> str:
 INSTRUCTIONS = {
     r"mma\.sp::ordered_metadata\.sync\.aligned\.m16n8k64\.row\.col\.s32\.(s8|u8)\.(s8|u8)\.s32 .*, 0;": _sparse,
     r"mma\.sync\.aligned\.m16n8k32\.row\.col\.s32\.(s8|u8)\.(s8|u8)\.s32 .*;": _dense,
-    r"cp\.async\.c[ag]\.shared\.global \[%0\], \[%1\], (\d+);": lambda m: f"emulator::copy_async(__dst_mem, __src_mem, {m[1]});",
+    r"cp\.async\.c[ag]\.shared\.global \[%0\], \[%1\], (\d+);": lambda m: (
+        f"emulator::copy_async(__dst_mem, __src_mem, {m[1]});"
+    ),
     r"cp\.async\.commit_group;": lambda _: "emulator::commit();",
     r"cp\.async\.wait_group (\d+);": lambda m: f"emulator::wait({m[1]});",
 }
@@ -110,21 +112,29 @@ class Schedule:
     """Of the order of warps; 0: in order."""
 
 
+LATE = Schedule()
+
+
 def launch(
-    kernel: GeneratedKernel, arrays: Mapping[str, NDArray[Any]], batch: int, schedule: Schedule = Schedule()
+    kernel: GeneratedKernel,
+    arrays: Mapping[str, NDArray[Any]],
+    batch: int,
+    schedule: Schedule = LATE,
+    number: float = 0.0,
 ) -> dict[str, NDArray[Any]]:
     """Run a kernel on copies of `arrays` and return what they hold afterwards.
 
     Raises:
         EmulationError: a hang, a bad copy, divergence at a collective, or a write outside of a buffer.
     """
-    assert set(arrays) | {"batch"} == set(kernel.parameters), (sorted(arrays), kernel.parameters)
+    scalars = {"batch": ctypes.c_int(batch), "number": ctypes.c_float(number)}
+    assert set(arrays) == set(kernel.parameters) - set(scalars), (sorted(arrays), kernel.parameters)
     library = compile_for_host(kernel)
     library.launch.restype = ctypes.c_char_p
     guarded = {name: _guarded(array) for name, array in arrays.items()}
-    count = ctypes.c_int(batch)
     pointers = [
-        ctypes.addressof(count) if name == "batch" else guarded[name].ctypes.data + GUARD for name in kernel.parameters
+        ctypes.addressof(scalars[name]) if name in scalars else guarded[name].ctypes.data + GUARD
+        for name in kernel.parameters
     ]
     x, y, _ = kernel.grid.size(batch)
     arguments = (ctypes.c_void_p * len(pointers))(*pointers)
