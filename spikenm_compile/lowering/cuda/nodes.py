@@ -20,13 +20,13 @@ from spikenm_compile.lowering.cuda.specs import (
     ConvSpec,
     JoinSpec,
     NeuronSpec,
-    Operation,
     PoolSpec,
     QuantizeSpec,
     ScalarSpec,
 )
 from spikenm_compile.lowering.cuda.tensors import LevelBytes, Planes, Reals, SpikeWords
 from spikenm_compile.lowering.exact import check_exact
+from spikenm_compile.lowering.kernels.values import Operation
 from spikenm_compile.lowering.layout import Geometry
 from spikenm_compile.neurons import Neuron
 from spikenm_compile.ops import IntConv2d, IntConvNeuron, NeuronStep, QuantizeInput, pair
@@ -275,10 +275,8 @@ def _accumulate(planner: Planner, node: Node) -> None:
         raise PassError(_reads_state(node, state))
     (x,) = (a for a in node.args if isinstance(a, Node) and a is not state)
     total, value = planner.values[state], _readable(planner, planner.values[x])
-    if value.tensor.steps != planner.num_steps:
-        value = planner.as_reals(value, planner.num_steps)
     assert isinstance(total.tensor, Reals)
-    spec = AccumulateSpec("readout", OPERATIONS[node.target], value.tensor, total.tensor)
+    spec = AccumulateSpec("readout", OPERATIONS[node.target], value.tensor, total.tensor, planner.num_steps)
     planner.launch(spec, node.name, {"source": value.place, "out": total.place})
     planner.values[node] = total
 

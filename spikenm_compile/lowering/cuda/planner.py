@@ -108,10 +108,10 @@ class Planner:
         spec = ConvertSpec("convert", value.tensor, target.tensor, first)
         self.launch(spec, "layout", {"source": value.place, "out": target.place})
 
-    def as_reals(self, value: Value, steps: int | None = None) -> Value:
-        """`value` as float32, with its own or that many steps."""
+    def as_reals(self, value: Value) -> Value:
+        """`value` as float32."""
         t = value.tensor
-        return self.convert(value, Reals(t.height, t.width, t.channels, steps or t.steps))
+        return self.convert(value, Reals(t.height, t.width, t.channels, t.steps))
 
     def as_whole(self, value: Value, halo: int, levels: Levels) -> Value:
         """Whole numbers with at least that halo, as they lie or as bits or bytes."""
