@@ -70,7 +70,7 @@ def _emulated(assembly: str) -> str:
 
 def to_host(kernel: GeneratedKernel) -> str:
     """The CUDA source as C++ of the host, with an entry that takes an array of pointers to the arguments."""
-    source = kernel.source.replace("#include <cuda.h>", "")
+    source = re.sub(r"#include <(cuda|math_constants)\.h>", "", kernel.source)
     source = re.sub(r'asm volatile\("(.*?)"\s*:.*?\);\n', lambda m: _emulated(m[1]) + "\n", source)
     source = re.sub(r"extern __shared__ __align__\(64\) uint (\w+)\[\];", "", source)
     signature = re.search(rf"__global__ void [^;]*?\b{kernel.name}\(([^)]*)\)", source)

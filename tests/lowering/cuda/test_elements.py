@@ -39,10 +39,10 @@ BATCH, STEPS = 2, 3
 
 
 def run(spec: KernelSpec, out: Value | Planes, **given: tuple[Tensor, Value | Planes]) -> Tensor:
-    """[T, B, C, H, W] output of a kernel, whose memory begins as zeros unless it is given."""
-    arrays = {name: _stored(values, tensor) for name, (values, tensor) in given.items()}
-    if "out" not in arrays:
-        arrays["out"] = _stored(torch.zeros(out.steps, BATCH, out.channels, out.height, out.width), out)
+    """[T, B, C, H, W] output of a kernel, whose memory holds `before`, or zeros."""
+    zeros = torch.zeros(out.steps, BATCH, out.channels, out.height, out.width)
+    arrays = {"out": _stored(*given.pop("before", (zeros, out)))}
+    arrays |= {name: _stored(values, tensor) for name, (values, tensor) in given.items()}
     after = launch(build_kernel(spec, Gpu()), arrays, BATCH)["out"]
     return torch.from_numpy(after.copy() if isinstance(out, Planes) else decode(after, out))
 
@@ -141,7 +141,7 @@ def test_accumulate(is_static: bool) -> None:
     expected = total.clone()
     for t in range(STEPS):
         expected[0] += x[0 if is_static else t]
-    actual = run(AccumulateSpec("sum", "add", source, out, STEPS), out, source=(x, source), out=(total, out))
+    actual = run(AccumulateSpec("sum", "add", source, out, STEPS), out, source=(x, source), before=(total, out))
     same(actual, expected)
 
 
