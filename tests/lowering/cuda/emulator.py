@@ -26,8 +26,10 @@ FLAGS = (
     *("-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-w", "-fPIC", "-shared", "-U_FORTIFY_SOURCE"),
     *("-fsanitize=bounds,alignment", "-fsanitize-undefined-trap-on-error"),
 )
-GUARD = 64
+GUARD = 4096
 """Bytes before and after each buffer that a kernel must leave alone."""
+ALIGNMENT = 256
+"""Of buffers, as of what the driver of a GPU allocates."""
 C_TYPES = {"s8": "int8_t", "u8": "uint8_t"}
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator of CUDA is compiled by g++")
@@ -144,17 +146,13 @@ def launch(
     for name, buffer in guarded.items():
         if (buffer[:GUARD] != 0xEE).any() or (buffer[-GUARD:] != 0xEE).any():
             raise EmulationError(f"the kernel wrote outside of '{name}'")
-    return {
-        name: guarded[name][GUARD:-GUARD].view(array.dtype)[: array.size].reshape(array.shape)
-        for name, array in arrays.items()
-    }
+    return {name: guarded[name][GUARD:-GUARD].view(array.dtype).reshape(array.shape) for name, array in arrays.items()}
 
 
 def _guarded(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """The bytes of an array between two guards, beginning at a multiple of 64."""
-    size = -(-array.nbytes // GUARD) * GUARD
-    raw = np.full(size + 3 * GUARD, 0xEE, np.uint8)
-    offset = -raw.ctypes.data % GUARD
-    buffer = raw[offset : offset + size + 2 * GUARD]
-    buffer[GUARD : GUARD + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    """The bytes of an array between two guards."""
+    raw = np.full(array.nbytes + 2 * GUARD + ALIGNMENT, 0xEE, np.uint8)
+    offset = -raw.ctypes.data % ALIGNMENT
+    buffer = raw[offset : offset + array.nbytes + 2 * GUARD]
+    buffer[GUARD:-GUARD] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     return buffer
