@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -51,7 +51,7 @@ def _dense(match: re.Match[str]) -> str:
     return f"{registers} {call} __d0=d[0];__d1=d[1];__d2=d[2];__d3=d[3];"
 
 
-INSTRUCTIONS = {
+INSTRUCTIONS: dict[str, Callable[[re.Match[str]], str]] = {
     r"mma\.sp::ordered_metadata\.sync\.aligned\.m16n8k64\.row\.col\.s32\.(s8|u8)\.(s8|u8)\.s32 .*, 0;": _sparse,
     r"mma\.sync\.aligned\.m16n8k32\.row\.col\.s32\.(s8|u8)\.(s8|u8)\.s32 .*;": _dense,
     r"cp\.async\.c[ag]\.shared\.global \[%0\], \[%1\], (\d+);": lambda m: (
@@ -129,7 +129,7 @@ def launch(
     Raises:
         EmulationError: a hang, a bad copy, divergence at a collective, or a write outside of a buffer.
     """
-    scalars = {"batch": ctypes.c_int(batch), "number": ctypes.c_float(number)}
+    scalars: dict[str, ctypes.c_int | ctypes.c_float] = {"batch": ctypes.c_int(batch), "number": ctypes.c_float(number)}
     assert set(arrays) == set(kernel.parameters) - set(scalars), (sorted(arrays), kernel.parameters)
     library = compile_for_host(kernel)
     library.launch.restype = ctypes.c_char_p

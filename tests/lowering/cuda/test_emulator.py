@@ -58,7 +58,7 @@ def test_right_under_every_schedule(schedule: Schedule) -> None:
 )
 def test_wrong_numbers(case: Case, old: str, new: str) -> None:
     # memory that is read too early holds no metadata either
-    with pytest.raises((AssertionError, EmulationError), match="not equal|ascending"):
+    with pytest.raises((AssertionError, EmulationError), match=r"not equal|ascending"):
         check(case, mutated(case, old, new), operands(case), Schedule(copies_land_late=True, seed=1))
 
 

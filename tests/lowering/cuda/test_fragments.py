@@ -22,7 +22,7 @@ def exactly_two_of_four(outputs: int, channels: int) -> torch.Tensor:
 
 def test_values_and_metadata_are_those_of_cutlass() -> None:
     weight = exactly_two_of_four(64, 192)
-    values, metadata = sparse_semi_structured_from_dense_cutlass(weight[:, :, 0, 0])
+    values, metadata = sparse_semi_structured_from_dense_cutlass(weight[:, :, 0, 0])  # type: ignore[no-untyped-call]
     np.testing.assert_array_equal(compress(weight[:, :, 0, 0].numpy())[0], values.numpy())
     words = metadata.contiguous().numpy().view(np.uint32).reshape(3, 4, 32)  # [step][row tile][lane]
     ours = pack_fragments(weight.numpy(), is_sparse=True)[..., 128:]

@@ -1,4 +1,4 @@
-"""The machine code of convolution kernels is what they were designed for, on every architecture with 2:4 tensor cores."""
+"""The machine code of convolution kernels is what they were designed for, on every architecture with 2:4."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ def check(case: Case, arch: str, folder: Path, sparse: str, dense: str) -> None:
     code = compile_for_gpu(kernel, arch, folder)
     instructions = tiling.stage_steps * tiling.row_tiles * tiling.columns * tiling.steps
     expected = (instructions, 0) if case.is_sparse else (0, 2 * instructions)
-    print(arch, tiling, code.registers, kernel.shared_bytes)
     assert (code.opcodes[sparse], code.opcodes[dense]) == expected
     assert code.count("IMMA") == sum(expected)
     assert {name: code.count(name) for name in EMULATIONS} == dict.fromkeys(EMULATIONS, 0)
@@ -45,7 +44,7 @@ def test_spikes_by_2_of_4(arch: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", ["sm_80", "sm_89", "sm_90", "sm_120"])
 @pytest.mark.parametrize(
     "case",
     [
