@@ -1,4 +1,4 @@
-"""Copies from global to shared memory of a convolution on tensor cores: a chunk of the levels, and stages of weights."""
+"""Copies to shared memory of a convolution on tensor cores: a chunk of the levels, and stages of weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from spikenm_compile.lowering.cuda.specs import ConvSpec
 from spikenm_compile.lowering.cuda.tiling import (
     NUM_STAGES,
     Tiling,
-    aligned,
+    aligned_to,
     blocks_of_outputs,
     staged,
     steps_of,
@@ -88,5 +88,5 @@ class Tile:
 
     def weights_at(self, stage: Expr) -> Expr:
         """First word of a stage in shared memory."""
-        first = aligned(staged(self.spec, self.tiling).words)
+        first = aligned_to(staged(self.spec, self.tiling).words, 4)
         return stage % NUM_STAGES * weights_in_shared(self.spec, self.tiling) + first

@@ -1,6 +1,6 @@
 """What a warp does with its sums: currents, neurons over the time steps in registers, and the output to memory.
 
-Sum r of (row tile m, column n) in lane 4g + i is output 16m + 8·(r // 2) + g at position 8·(n's positions) + 2i + r % 2.
+Sum r of (row tile m, column n) in lane 4g + i is output 16m + 8·(r // 2) + g at position 8n + 2i + r % 2.
 A word of spikes has the bits of eight lanes g, of two row tiles and two halves: it comes together by three shuffles.
 """
 

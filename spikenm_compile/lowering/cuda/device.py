@@ -1,7 +1,7 @@
 """The few words of tirx that CUDA kernels are written in, and the way from tirx to CUDA source.
 
-A kernel is `extern "C" __global__ void name(T0*, T1*, ..., int batch)`. TVM orders the parameters itself; `finish` reads
-their order from the source. TVM generates source only: nothing here needs a GPU or a CUDA compiler.
+A kernel is `extern "C" __global__ void name(T0*, T1*, ..., int batch)`. TVM orders the parameters itself: their
+order is read from the source. It generates source only: nothing here needs a GPU or a CUDA compiler.
 """
 
 from __future__ import annotations

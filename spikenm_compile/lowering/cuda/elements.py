@@ -1,7 +1,7 @@
 """Kernels with one thread for each channel of each pixel: the frame that they share, reading and writing of one value.
 
-A warp has the 32 channels of one unit, which is one word of spikes. Where spikes are written, lane i has the channel of bit
-i, so that a ballot is the word; elsewhere lane i has channel i.
+A warp has the 32 channels of one unit, which is one word of spikes. Where spikes are written, lane i has the channel of
+bit i, so that a ballot is the word; elsewhere lane i has channel i.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def read(buffer: Buffer, tensor: Value | Planes, batch: Expr, at: tuple[Expr, Ex
 def elements(
     name: str, params: dict[str, str], out: Value | Planes, *, loops_over_time: bool, number: str | None = None
 ) -> Iterator[Element]:
-    """Open a kernel with a thread for each element of `out`, or for each neuron where it loops over the steps itself."""
+    """Open a kernel with a thread for each element of `out`; one for all steps where it loops over them itself."""
     steps = 1 if loops_over_time else out.steps
     lanes = out.units * UNIT
     count = out.height * out.width * steps * lanes

@@ -5,8 +5,8 @@
     dense   two instructions of 32 channels each, of 128 words
 
 Word i, byte j of lane 4g + r is row g + 8·(i % 2), column 16·(i // 2) + 4r + j: of the 32 kept weights of a row (2:4),
-or of 32 channels. Metadata word of lane 4g + r: row g + 8·(r % 2), kept columns 16·(r // 2) and on, 2 bits each (PTX ISA,
-"Warp-level matrix instructions", m16n8k64 of 8-bit types).
+or of 32 channels. Metadata word of lane 4g + r: row g + 8·(r % 2), kept columns 16·(r // 2) and on, 2 bits each (PTX
+ISA, "Warp-level matrix instructions", m16n8k64 of 8-bit types).
 
 Channels come in units of 32, and a step takes two. With one unit, these are neighbouring taps: (tap 0, tap 1), (tap 2,
 tap 3), ...; with several, neighbouring units of one tap, taps fastest. Units and taps that do not exist are zero.

@@ -55,13 +55,12 @@ def _of_elements(spec: PoolSpec) -> GeneratedKernel:
     source = spec.source
     with elements(spec.name, {"source": source.dtype}, spec.out, loops_over_time=False) as element:
         value = device.variable("value", dtype, tirx.const(first, dtype))
-        with device.when(element.exists):
-            with _window(spec.geometry, source.height, source.width, element.y, element.x) as (y, x):
-                found = device.variable(
-                    "found", dtype, element.read_at("source", source, dtype, y, x, element.c, element.t)
-                )
-                larger = tirx.Select(found[0] > value[0], found[0], value[0])
-                device.store(value, 0, value[0] + found[0] if spec.kind == "sum" else larger)
+        window = _window(spec.geometry, source.height, source.width, element.y, element.x)
+        with device.when(element.exists), window as (y, x):
+            under = element.read_at("source", source, dtype, y, x, element.c, element.t)
+            found = device.variable("found", dtype, under)
+            larger = tirx.Select(found[0] > value[0], found[0], value[0])
+            device.store(value, 0, value[0] + found[0] if spec.kind == "sum" else larger)
         element.write(spec.out, value, element.t)
     return element.body.kernel
 

@@ -7,7 +7,7 @@ that `build.build_kernel` makes of it are, by name:
     source, other           what it reads (`source0`, `source1`, ... of a neuron with several inputs)
     weights, scale, bias    of a convolution: packed by `GeneratedKernel.pack`, float32 [O], float32 [O]
     constant_NAME           a neuron's constant per channel, float32 [C]
-    state_NAME              a neuron's state, `Reals` without time: read before the first step and written after the last
+    state_NAME              a neuron's state, `Reals` of one step: read before the first step, written after the last
     number                  of a `ScalarSpec` without one, float
     out                     what it writes
 """
@@ -41,8 +41,8 @@ class NeuronSpec:
 class ConvSpec:
     """Convolution of levels with int8 weights: float32 current, or what the neurons that it feeds emit.
 
-    current = float32(Σ weight · level) · scale + bias. `source` and `out` have the same steps; the halo of the source is
-    at least the padding.
+    current = float32(Σ weight · level) · scale + bias. `source` and `out` have the same steps; the halo of the source
+    is at least the padding.
     """
 
     name: str

@@ -1,13 +1,13 @@
 """How values lie in the memory of a GPU: samples outermost, then pixels, then time steps, channels innermost.
 
-    SpikeWords  spikes, one bit each, [B][y + halo][x + halo][t][⌈C/32⌉] uint32; channel 4s + j of a word is its bit 8j + s
+    SpikeWords  spikes, [B][y + halo][x + halo][t][⌈C/32⌉] uint32; channel 4s + j of a word's 32 is its bit 8j + s
     LevelBytes  levels, [B][y + halo][x + halo][t][⌈C/32⌉·32] uint8 or int8
     Reals       currents and membrane potentials, [B][y][x][t][C] float32
     Planes      the user's order, [t][B][C][y][x] float32
 
-`(word >> s) & 0x01010101` is then four consecutive channels, one in each byte: what a tensor core multiplies with one 2:4
-group. The halo is zero in memory, so that padding costs no branch; kernels never write it. Channels beyond C are zero in
-spikes; in levels they may hold anything, since they meet weights that are zero.
+`(word >> s) & 0x01010101` is then four consecutive channels, one in each byte: what a tensor core multiplies with one
+2:4 group. The halo is zero in memory, so that padding costs no branch; kernels never write it. Channels beyond C are
+zero in spikes; in levels they may hold anything, since they meet weights that are zero.
 """
 
 from __future__ import annotations

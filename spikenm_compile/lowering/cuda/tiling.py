@@ -2,9 +2,9 @@
 
 A block computes `outputs` channels of `positions` (samples × rows × columns) for `steps` time steps at once, so that a
 neuron's potentials stay in the registers of one thread; time beyond that is a loop. Its warps stand in a grid of
-`warps_m` channels × `warps_n` positions. A warp has `row_tiles` × 16 channels and `columns` × 8 positions, one instruction
-column for each position and step. The levels that a block reads lie in its shared memory, in chunks of unit pairs;
-weights run through it in `stages`.
+`warps_m` channels × `warps_n` positions. A warp has `row_tiles` × 16 channels and `columns` × 8 positions, at each of
+these steps. The levels that a block reads lie in its shared memory, in chunks of unit pairs; weights run through it in
+stages.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ COLUMNS = 8
 MAX_ACCUMULATORS = 128
 """Sums that one thread holds: with 4 + 1 registers of weights, spikes and addresses that leaves no spills at 255."""
 MAX_STEPS = 8
+TIME_BLOCKS_COST = 0.6
+"""What a sum is worth where the time steps do not all fit, of what it is worth where they do."""
 NUM_STAGES = 4
 MAX_STAGE_STEPS = 2
 
@@ -68,8 +70,8 @@ class Tiling:
 
     def __str__(self) -> str:
         return (
-            f"{self.outputs} channels x {self.samples} samples x {self.rows} x {self.width} pixels x {self.steps} steps "
-            f"by {self.warps_m} x {self.warps_n} warps"
+            f"{self.outputs} channels x {self.samples} samples x {self.rows} x {self.width} pixels x {self.steps} "
+            f"steps by {self.warps_m} x {self.warps_n} warps"
         )
 
 
@@ -129,12 +131,12 @@ def weights_in_shared(spec: ConvSpec, tiling: Tiling) -> int:
 
 def shared_words(spec: ConvSpec, tiling: Tiling) -> int:
     """Words of shared memory, both parts; the second begins at a multiple of four."""
-    return aligned(staged(spec, tiling).words) + NUM_STAGES * weights_in_shared(spec, tiling)
+    return aligned_to(staged(spec, tiling).words, 4) + NUM_STAGES * weights_in_shared(spec, tiling)
 
 
-def aligned(words: int) -> int:
-    """Next multiple of 16 bytes."""
-    return -(-words // 4) * 4
+def aligned_to(number: int, unit: int) -> int:
+    """Next multiple of `unit`."""
+    return -(-number // unit) * unit
 
 
 def fits_tensor_cores(spec: ConvSpec) -> bool:
@@ -181,33 +183,40 @@ def blocks_of_outputs(spec: ConvSpec, tiling: Tiling) -> int:
     return spec.groups * -(-(spec.out.channels // spec.groups) // tiling.outputs)
 
 
-def _candidates(spec: ConvSpec) -> Iterator[Tiling]:
-    """Larger tiles first; with a smaller chunk of the input where the whole does not fit."""
+def _candidates(spec: ConvSpec) -> list[Tiling]:
+    """Tiles with more sums first, and among these those with more steps at once, then those with fewer chunks."""
+    tilings = [tiling for shape in SHAPES for tiling in _tilings(spec, *shape)]
+
+    def sums(tiling: Tiling) -> float:
+        # potentials go through memory between blocks of time steps
+        return tiling.accumulators * tiling.block * (1.0 if tiling.steps == spec.out.steps else TIME_BLOCKS_COST)
+
+    return sorted(tilings, key=lambda t: (-sums(t), -t.steps, -t.pairs))
+
+
+def _tilings(spec: ConvSpec, warps_m: int, warps_n: int, row_tiles: int, columns: int) -> Iterator[Tiling]:
+    """One shape with every size of the input's chunks."""
     steps = steps_of(spec)
-    outputs = -(-(spec.out.channels // spec.groups) // UNIT) * UNIT
-    for warps_m, warps_n, row_tiles, columns in SHAPES:
-        size = warps_m * row_tiles * ROWS
-        if size > max(UNIT, outputs) and size > UNIT or (spec.groups > 1 and outputs % size):
-            continue
-        in_registers = _largest_divisor(spec.out.steps, min(MAX_STEPS, MAX_ACCUMULATORS // (row_tiles * columns * 4)))
-        samples, rows, width = _pixels(spec, warps_n * columns * COLUMNS)
-        # the last pair of an odd number of units is copied in part, which takes the whole in one chunk
-        for pairs in _divisors(steps.pairs) if steps.units % 2 == 0 else [steps.pairs]:
-            stage = _largest_divisor(steps.taps * pairs if steps.is_paired else steps.count, MAX_STAGE_STEPS)
-            yield Tiling(samples, rows, width, in_registers, warps_m, warps_n, row_tiles, columns, pairs, stage)
+    outputs = aligned_to(spec.out.channels // spec.groups, UNIT)
+    size = warps_m * row_tiles * ROWS
+    if size > outputs or (spec.groups > 1 and outputs % size):
+        return
+    in_registers = _largest_divisor(spec.out.steps, min(MAX_STEPS, MAX_ACCUMULATORS // (row_tiles * columns * 4)))
+    samples, rows, width = _pixels(spec, warps_n * columns * COLUMNS)
+    # the last pair of an odd number of units is copied in part, which takes the whole in one chunk
+    for pairs in _divisors(steps.pairs) if steps.units % 2 == 0 else [steps.pairs]:
+        stage = _largest_divisor(steps.taps * pairs if steps.is_paired else steps.count, MAX_STAGE_STEPS)
+        yield Tiling(samples, rows, width, in_registers, warps_m, warps_n, row_tiles, columns, pairs, stage)
 
 
 SHAPES = (
-    (2, 4, 4, 2),
-    (2, 4, 4, 1),
-    (1, 4, 4, 2),
-    (1, 4, 4, 1),
-    (1, 4, 2, 2),
-    (1, 4, 2, 1),
+    *((2, 4, 4, columns) for columns in (8, 4, 2, 1)),
+    *((1, 4, 4, columns) for columns in (4, 2, 1)),
+    *((1, 4, 2, columns) for columns in (8, 4, 2, 1)),
     (1, 2, 2, 1),
     (1, 1, 2, 1),
 )
-"""(warps_m, warps_n, row_tiles, columns), from 128 channels × 64 positions to 32 × 8."""
+"""(warps_m, warps_n, row_tiles, columns), from 128 channels × 256 positions to 32 × 8."""
 
 
 def _pixels(spec: ConvSpec, positions: int) -> tuple[int, int, int]:

@@ -19,7 +19,6 @@ from spikenm_compile.neurons import Neuron, leaky, step
 from spikenm_compile.ops import IntConv2d
 from spikenm_compile.pattern import Pattern
 
-
 LEAKY = leaky(2.0)
 
 

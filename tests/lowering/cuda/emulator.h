@@ -27,6 +27,8 @@ static inline uint4 make_uint4(uint32_t x, uint32_t y, uint32_t z, uint32_t w) {
 static inline int min(int a, int b) { return a < b ? a : b; }
 static inline int max(int a, int b) { return a > b ? a : b; }
 
+#define CUDART_INF_F INFINITY
+
 namespace emulator {
 
 constexpr int WARP = 32;

@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,8 +26,10 @@ FLAGS = (
     *("-std=c++17", "-O1", "-ffp-contract=off", "-fno-strict-aliasing", "-w", "-fPIC", "-shared", "-U_FORTIFY_SOURCE"),
     *("-fsanitize=bounds,alignment", "-fsanitize-undefined-trap-on-error"),
 )
-GUARD = 64
+GUARD = 4096
 """Bytes before and after each buffer that a kernel must leave alone."""
+ALIGNMENT = 256
+"""Of buffers, as of what the driver of a GPU allocates."""
 C_TYPES = {"s8": "int8_t", "u8": "uint8_t"}
 
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="the emulator of CUDA is compiled by g++")
@@ -49,7 +51,7 @@ def _dense(match: re.Match[str]) -> str:
     return f"{registers} {call} __d0=d[0];__d1=d[1];__d2=d[2];__d3=d[3];"
 
 
-INSTRUCTIONS = {
+INSTRUCTIONS: dict[str, Callable[[re.Match[str]], str]] = {
     r"mma\.sp::ordered_metadata\.sync\.aligned\.m16n8k64\.row\.col\.s32\.(s8|u8)\.(s8|u8)\.s32 .*, 0;": _sparse,
     r"mma\.sync\.aligned\.m16n8k32\.row\.col\.s32\.(s8|u8)\.(s8|u8)\.s32 .*;": _dense,
     r"cp\.async\.c[ag]\.shared\.global \[%0\], \[%1\], (\d+);": lambda m: (
@@ -70,7 +72,7 @@ def _emulated(assembly: str) -> str:
 
 def to_host(kernel: GeneratedKernel) -> str:
     """The CUDA source as C++ of the host, with an entry that takes an array of pointers to the arguments."""
-    source = kernel.source.replace("#include <cuda.h>", "")
+    source = re.sub(r"#include <(cuda|math_constants)\.h>", "", kernel.source)
     source = re.sub(r'asm volatile\("(.*?)"\s*:.*?\);\n', lambda m: _emulated(m[1]) + "\n", source)
     source = re.sub(r"extern __shared__ __align__\(64\) uint (\w+)\[\];", "", source)
     signature = re.search(rf"__global__ void [^;]*?\b{kernel.name}\(([^)]*)\)", source)
@@ -127,7 +129,7 @@ def launch(
     Raises:
         EmulationError: a hang, a bad copy, divergence at a collective, or a write outside of a buffer.
     """
-    scalars = {"batch": ctypes.c_int(batch), "number": ctypes.c_float(number)}
+    scalars: dict[str, ctypes.c_int | ctypes.c_float] = {"batch": ctypes.c_int(batch), "number": ctypes.c_float(number)}
     assert set(arrays) == set(kernel.parameters) - set(scalars), (sorted(arrays), kernel.parameters)
     library = compile_for_host(kernel)
     library.launch.restype = ctypes.c_char_p
@@ -144,17 +146,13 @@ def launch(
     for name, buffer in guarded.items():
         if (buffer[:GUARD] != 0xEE).any() or (buffer[-GUARD:] != 0xEE).any():
             raise EmulationError(f"the kernel wrote outside of '{name}'")
-    return {
-        name: guarded[name][GUARD:-GUARD].view(array.dtype)[: array.size].reshape(array.shape)
-        for name, array in arrays.items()
-    }
+    return {name: guarded[name][GUARD:-GUARD].view(array.dtype).reshape(array.shape) for name, array in arrays.items()}
 
 
 def _guarded(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """The bytes of an array between two guards, beginning at a multiple of 64."""
-    size = -(-array.nbytes // GUARD) * GUARD
-    raw = np.full(size + 3 * GUARD, 0xEE, np.uint8)
-    offset = -raw.ctypes.data % GUARD
-    buffer = raw[offset : offset + size + 2 * GUARD]
-    buffer[GUARD : GUARD + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    """The bytes of an array between two guards."""
+    raw = np.full(array.nbytes + 2 * GUARD + ALIGNMENT, 0xEE, np.uint8)
+    offset = -raw.ctypes.data % ALIGNMENT
+    buffer = raw[offset : offset + array.nbytes + 2 * GUARD]
+    buffer[GUARD:-GUARD] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     return buffer

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
+
 import neuron_kinds
 import pytest
-from lowering.cuda.conv_cases import Case, arrays, assert_equal, operands
+from lowering.cuda.conv_cases import LEAKY, Case, arrays, assert_equal, expected, operands
 from lowering.cuda.emulator import LATE, Schedule, launch, needs_compiler
 
-from spikenm_compile.levels import Levels
+from spikenm_compile.levels import SPIKES, Levels
 from spikenm_compile.lowering.cuda.build import build_kernel
 from spikenm_compile.lowering.cuda.generated import Gpu
+from spikenm_compile.lowering.cuda.tiling import choose_tiling
 
 pytestmark = needs_compiler
 
@@ -20,6 +23,8 @@ SMALL = Gpu(multiprocessors=1)
 def check(case: Case, gpu: Gpu = SMALL, schedule: Schedule = LATE) -> None:
     kernel = build_kernel(case.spec, gpu, case.batch)
     given = operands(case)
+    share = float((expected(case, given)[0] != 0).float().mean())
+    assert 0.02 < share < 0.98 or not (case.neuron and case.neuron.is_binary)
     assert_equal(case, given, launch(kernel, arrays(case, given, kernel), case.batch, schedule))
 
 
@@ -51,3 +56,42 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_equal(name: str) -> None:
     check(CASES[name])
+
+
+def test_chunks_of_channels_in_blocks_of_time() -> None:
+    case = Case(256, 32, (3, 3), steps=10)
+    gpu = Gpu(shared_bytes=24_000, multiprocessors=1)
+    tiling = choose_tiling(case.spec, gpu, case.batch)
+    assert tiling is not None
+    assert tiling.pairs < 4
+    assert tiling.steps < 10
+    check(case, gpu)
+
+
+@pytest.mark.parametrize("multiprocessors", [8, 1000])
+def test_small_batches(multiprocessors: int) -> None:
+    check(Case(64, 100, (6, 6), steps=2, batch=1), Gpu(multiprocessors=multiprocessors))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("size", [(1, 33), (7, 4), (17, 16)], ids=str)
+@pytest.mark.parametrize("channels", [1, 3, 17, 64, 65, 100, 130])
+def test_many_shapes(channels: int, size: tuple[int, int], seed: int) -> None:
+    random.seed(f"{channels} {size} {seed}")
+    k, dilation = random.choice([1, 3, 5, 7]), random.choice([1, 2])
+    case = Case(
+        channels,
+        outputs=random.choice([1, 3, 17, 64, 65, 100, 128]),
+        size=size,
+        kernel=(k, random.choice([1, k])),
+        stride=random.choice([1, 2]),
+        padding=dilation * (k // 2),
+        dilation=dilation,
+        steps=random.randint(1, 8),
+        is_sparse=random.random() < 0.7,
+        levels=random.choice([SPIKES, SPIKES, COUNTS, SIGNED]),
+        neuron=random.choice([LEAKY, LEAKY, None]),
+        batch=random.randint(1, 3),
+    )
+    check(case, Gpu(multiprocessors=random.choice([1, 8, 1000])), Schedule(random.random() < 0.5, seed))

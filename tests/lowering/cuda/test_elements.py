@@ -39,10 +39,10 @@ BATCH, STEPS = 2, 3
 
 
 def run(spec: KernelSpec, out: Value | Planes, **given: tuple[Tensor, Value | Planes]) -> Tensor:
-    """[T, B, C, H, W] output of a kernel, whose memory begins as zeros unless it is given."""
-    arrays = {name: _stored(values, tensor) for name, (values, tensor) in given.items()}
-    if "out" not in arrays:
-        arrays["out"] = _stored(torch.zeros(out.steps, BATCH, out.channels, out.height, out.width), out)
+    """[T, B, C, H, W] output of a kernel, whose memory holds `before`, or zeros."""
+    zeros = torch.zeros(out.steps, BATCH, out.channels, out.height, out.width)
+    arrays = {"out": _stored(*given.pop("before", (zeros, out)))}
+    arrays |= {name: _stored(values, tensor) for name, (values, tensor) in given.items()}
     after = launch(build_kernel(spec, Gpu()), arrays, BATCH)["out"]
     return torch.from_numpy(after.copy() if isinstance(out, Planes) else decode(after, out))
 
@@ -71,7 +71,7 @@ def test_max_pool_of_spikes() -> None:
     x = spikes(65, 7, 5)
     source, out = SpikeWords(7, 5, 65, STEPS, 1), SpikeWords(4, 3, 65, STEPS, 2)
     pooled = run(PoolSpec("pool", "max", source, out, Geometry((3, 3), (2, 2), (1, 1))), out, source=(x, source))
-    same(pooled, F.max_pool2d(x.flatten(0, 1), 3, 2, 1).unflatten(0, (STEPS, BATCH)))
+    same(pooled, torch.stack([F.max_pool2d(levels, 3, 2, 1) for levels in x]))
 
 
 @pytest.mark.parametrize("out", [Reals(3, 2, 5, STEPS), LevelBytes(3, 2, 5, STEPS, 1, signed=True)], ids=type)
@@ -79,14 +79,14 @@ def test_max_pool_of_others(out: Value) -> None:
     x = torch.randint(-128, 128, (STEPS, BATCH, 5, 6, 5)).float()
     source = Reals(6, 5, 5, STEPS) if isinstance(out, Reals) else LevelBytes(6, 5, 5, STEPS, signed=True)
     spec = PoolSpec("pool", "max", source, out, Geometry((2, 3), (2, 2), (0, 0)))
-    same(run(spec, out, source=(x, source)), F.max_pool2d(x.flatten(0, 1), (2, 3), 2).unflatten(0, (STEPS, BATCH)))
+    same(run(spec, out, source=(x, source)), torch.stack([F.max_pool2d(levels, (2, 3), 2) for levels in x]))
 
 
 def test_sum_pool() -> None:
     x = spikes(33, 5, 5)
     source, out = SpikeWords(5, 5, 33, STEPS), LevelBytes(3, 3, 33, STEPS, 1)
     spec = PoolSpec("pool", "sum", source, out, Geometry((3, 3), (2, 2), (1, 1)))
-    expected = F.avg_pool2d(x.flatten(0, 1), 3, 2, 1, divisor_override=1).unflatten(0, (STEPS, BATCH))
+    expected = torch.stack([F.avg_pool2d(levels, 3, 2, 1, divisor_override=1) for levels in x])
     same(run(spec, out, source=(x, source)), expected)
 
 
@@ -141,7 +141,7 @@ def test_accumulate(is_static: bool) -> None:
     expected = total.clone()
     for t in range(STEPS):
         expected[0] += x[0 if is_static else t]
-    actual = run(AccumulateSpec("sum", "add", source, out, STEPS), out, source=(x, source), out=(total, out))
+    actual = run(AccumulateSpec("sum", "add", source, out, STEPS), out, source=(x, source), before=(total, out))
     same(actual, expected)
 
 
