@@ -152,10 +152,9 @@ class CudaModel(Model):
 
 
 def _check_gpu(name: str, code: CudaCode, device: Device) -> None:
-    """Machine code of the same generation and at most the same minor number runs; later GPUs translate the PTX."""
-    known = [tuple(map(int, (a[3:-1], a[-1]))) for a in code.architectures]
+    """What is later than the first architecture runs: by machine code of its generation, or else by the first's PTX."""
     major, minor = device.capability
-    if known and not any(m == major and n <= minor for m, n in known) and (major, minor) < max(known):
+    if code.architectures and 10 * major + minor < int(code.architectures[0].removeprefix("sm_")):
         raise TargetError(
             f"'{name}' is built for {', '.join(code.architectures)} and later, and GPU {device.ordinal} is a "
             f"{device.name} of compute capability {major}.{minor}; {NEEDS}; {ELSEWHERE}"

@@ -50,7 +50,7 @@ class Toolkit:
         return release[0] if release else text.strip().splitlines()[-1]
 
     def compile(self, source: Path, binary: Path, gpus: Sequence[Gpu] = GPUS) -> None:
-        """Compile kernels to a fat binary: machine code of each architecture, and PTX of the last for later ones.
+        """Compile kernels to a fat binary: machine code of each architecture, and PTX of the first for all others.
 
         Raises:
             ToolError: nvcc fails.
@@ -65,7 +65,7 @@ def targets_of(gpus: Sequence[Gpu]) -> list[str]:
     options = []
     for gpu in gpus:
         number = gpu.arch.removeprefix("sm_")
-        code = f"[{gpu.arch},compute_{number}]" if gpu is gpus[-1] else gpu.arch
+        code = f"[{gpu.arch},compute_{number}]" if gpu is gpus[0] else gpu.arch
         options.append(f"-gencode=arch=compute_{number},code={code}")
     return options
 

@@ -40,7 +40,7 @@ GPUS = (
     Gpu("sm_100", 227 * KIB, 65536, "B100, B200"),
     Gpu("sm_120", 99 * KIB, 65536, "RTX 50, RTX PRO Blackwell"),
 )
-"""Architectures that an artifact holds machine code for; later ones translate the PTX of the last."""
+"""Architectures that an artifact holds machine code for; any other from the first on translates its PTX."""
 
 
 def portable_shared_bytes(gpus: Sequence[Gpu] = GPUS) -> int:
