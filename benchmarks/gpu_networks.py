@@ -40,8 +40,9 @@ class Pool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] to [T, B, C, H', W']."""
-        pooled: Tensor = self.pool(x.flatten(0, 1))
-        return pooled.unflatten(0, (NUM_STEPS, -1))
+        pooled = self.pool(x.flatten(0, 1))
+        steps: Tensor = pooled.unflatten(0, (NUM_STEPS, -1))
+        return steps
 
 
 class SewBlock(nn.Module):

@@ -17,7 +17,7 @@ WARM_UP = 5
 
 
 def lif_over_steps(current: Tensor, v_threshold: float) -> Tensor:
-    """LIF with tau 2, no decay of the input and a hard reset to 0, over [T, ...]: what torch.compile makes one kernel."""
+    """LIF with tau 2, no decay of the input and a hard reset to 0, over [T, ...]: torch.compile makes it one kernel."""
     v = torch.zeros_like(current[0])
     spikes = []
     for t in range(current.shape[0]):
@@ -54,26 +54,26 @@ def peer_of(model: nn.Module, dtype: torch.dtype, device: str, *, compiled: bool
 
 def microseconds(call: Callable[[], Any], runs: int) -> float:
     """Median GPU time of `call`, replayed as a CUDA graph."""
-    stream = torch.cuda.Stream()
-    with torch.cuda.stream(stream), torch.no_grad():  # type: ignore[no-untyped-call]
+    stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+    with torch.cuda.stream(stream), torch.no_grad():
         for _ in range(WARM_UP):
             call()
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=stream):  # type: ignore[no-untyped-call]
+        with torch.cuda.graph(graph, stream=stream):
             call()
         times = []
         for _ in range(runs):
-            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
             begin.record()
             graph.replay()
             end.record()
             end.synchronize()
-            times.append(begin.elapsed_time(end) * 1000)
+            times.append(float(begin.elapsed_time(end)) * 1000)
     return statistics.median(times)
 
 
 def cusparselt(outputs: int, reduction: int, columns: int, runs: int) -> dict[str, float]:
-    """Dense and 2:4 matrix products of a convolution's size in fp16, without the unfolding of its input: microseconds."""
+    """Microseconds of a convolution's matrix product in fp16, dense and 2:4, without the unfolding of its input."""
     weight = torch.randn(outputs, reduction, device="cuda", dtype=torch.float16)
     kept = torch.tensor([1, 1, 0, 0], device="cuda", dtype=torch.bool).tile(outputs, reduction // 4)
     x = torch.randn(reduction, columns, device="cuda", dtype=torch.float16)

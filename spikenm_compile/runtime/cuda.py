@@ -85,16 +85,29 @@ class CudaModel(Model):
             self._session(batch).start(borrowed.pointer, result.pointer, borrowed)
         return result
 
-    def session(self, batch: int) -> Session:
-        """Memory and CUDA graph for a batch size: for measurements.
+    def measure(self, x: Floats, runs: int) -> list[float]:
+        """Microseconds of the GPU for each of `runs` runs on x, whose copy to the GPU is not counted.
 
         Raises:
-            InputError: batch < 1.
+            InputError: as for `run`.
         """
-        if batch < 1:
-            raise InputError(f"a batch of {batch} samples cannot be run; give batch >= 1")
+        x = self._check_array(x, per_step=self.manifest.input.per_step)
+        batch = self._batch_of(x.shape)
         with self._lock, self._device.current():
-            return self._session(batch)
+            return self._session(batch).measure(x, np.empty(self._output_shape(batch), np.float32), runs)
+
+    def measure_launches(self, batch: int, runs: int) -> list[tuple[str, str, float]]:
+        """(layer, kernel's description, microseconds) of each kernel alone, for a batch that was run before.
+
+        Raises:
+            InputError: it was not.
+        """
+        with self._lock, self._device.current():
+            if batch not in self._sessions:
+                raise InputError(
+                    f"no batch of {batch} samples was run; kernels work on what a run left; call run() first"
+                )
+            return self._sessions[batch].measure_launches(runs)
 
     def _sequence(self, x: Floats, num_steps: int, *, record: bool) -> Trace:
         if num_steps != self.manifest.num_steps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -81,6 +82,33 @@ class Session:
         target.read(output, self._stream)
         self._stream.synchronize()
         return output
+
+    def measure(self, x: Floats, output: Floats, runs: int) -> list[float]:
+        """Microseconds of the GPU for each run on an input that lies there; `output` gets the last result."""
+        source, target = Memory(self._device, x.nbytes), Memory(self._device, output.nbytes)
+        source.write(x, self._stream)
+        marks = [Event(self._device) for _ in range(runs + 1)]
+        self.start(source.pointer, target.pointer)  # warms up
+        marks[0].record(self._stream)
+        for mark in marks[1:]:
+            self.start(source.pointer, target.pointer)
+            mark.record(self._stream)
+        target.read(output, self._stream)
+        self._stream.synchronize()
+        return [after.microseconds_since(before) for before, after in pairwise(marks)]
+
+    def measure_launches(self, runs: int) -> list[tuple[str, str, float]]:
+        """(layer, kernel's description, microseconds) of each launch of the graph, each repeated `runs` times."""
+        before, behind = Event(self._device), Event(self._device)
+        rows = []
+        for launch in self._inside:
+            self._launch((launch,), 0, 0)
+            before.record(self._stream)
+            self._launch((launch,) * runs, 0, 0)
+            behind.record(self._stream)
+            self._stream.synchronize()
+            rows.append((launch.layer, launch.description, behind.microseconds_since(before) / runs))
+        return rows
 
     def states(self) -> dict[str, npt.NDArray[np.float32]]:
         """[B, C, H, W] or [B, C] states after the last step."""

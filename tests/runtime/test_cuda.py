@@ -120,10 +120,18 @@ def test_an_array_on_the_gpu_is_read_and_given_without_a_copy(
 
 
 def test_an_input_lives_while_it_may_be_read(model: CudaModel) -> None:
-    session = model.session(2)
     for _ in range(RUNS_UNDER_WAY + 2):
         model.run_device(OnGpu(inputs(2).numpy()))
-    assert len(session._under_way) == RUNS_UNDER_WAY
+    assert len(model._sessions[2]._under_way) == RUNS_UNDER_WAY
+
+
+def test_times_are_those_of_the_driver(model: CudaModel) -> None:
+    assert model.measure(inputs(2).numpy(), 3) == [1000.0] * 3
+    rows = model.measure_launches(2, 4)
+    assert {us for _, _, us in rows} == {250.0}
+    assert "layer.2" not in {layer for layer, _, _ in rows} or any("tensor cores" in how for _, how, _ in rows)
+    with pytest.raises(InputError, match="no batch of 5 samples was run"):
+        model.measure_launches(5, 1)
 
 
 def test_memory_goes_back_with_the_model(built: tuple[Path, GraphModule], library: str) -> None:
@@ -172,7 +180,10 @@ def test_no_driver(built: tuple[Path, GraphModule]) -> None:
         ({"devices": -1}, r"driver does not start \(error 100, no CUDA-capable device is detected\)"),
         ({"devices": 0}, "GPU 0 was asked for and the driver sees 0"),
         ({"major": 7, "minor": 5}, "and GPU 0 is a Emulated GPU of compute capability 7.5"),
-        ({"cuda_version": 12040}, r"supports CUDA 12\.4, and 'net' was compiled with CUDA 13\.0; install a newer driver"),
+        (
+            {"cuda_version": 12040},
+            r"supports CUDA 12\.4, and 'net' was compiled with CUDA 13\.0; install a newer driver",
+        ),
     ],
 )
 def test_wrong_machines(built: tuple[Path, GraphModule], library: str, gpu: dict[str, int], message: str) -> None:
@@ -224,7 +235,7 @@ def test_an_artifact_that_was_not_compiled(built: tuple[Path, GraphModule], tmp_
         ({"binary": "nothing.fatbin"}, "code.binary.* a file of the artifact"),
         ({"toolkit": [13]}, "code.toolkit.* two numbers"),
         ({"states": [{"name": "v", "shape": [1], "init": 0.0, "offset": 4}]}, "code.states.* a multiple of 256"),
-        ({"spikes": [dict.fromkeys(("offset", "halo"), 0) | {"layer": "l", "height": 999, "width": 999, "channels": 9}]},
+        ({"spikes": [dict.fromkeys(("offset", "halo"), 0) | {"layer": "l", "height": 99, "width": 99, "channels": 9}]},
          "code.spikes.* inside an arena"),
     ],
 )  # fmt: skip

@@ -50,7 +50,7 @@ def test_what_cannot_be_borrowed(x: object, message: str) -> None:
         borrow(x, 0)
 
 
-@pytest.mark.parametrize("take", [torch.from_dlpack, np.from_dlpack])
+@pytest.mark.parametrize("take", [torch.utils.dlpack.from_dlpack, np.from_dlpack])
 def test_what_is_lent_lives_as_long_as_its_reader(take: object) -> None:
     array = Array()
     owner = weakref.ref(array)

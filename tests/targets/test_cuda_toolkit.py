@@ -62,8 +62,12 @@ def test_the_command(tmp_path: Path) -> None:
 
 
 def test_an_error_of_the_compiler(tmp_path: Path) -> None:
-    nvcc = program(tmp_path / "nvcc", 'echo "a.cu(3): warning: w" >&2; echo "a.cu(7): error: no such thing" >&2; exit 2')
-    with pytest.raises(ToolError, match=r"nvcc failed: a\.cu\(7\): error: no such thing; kernels are compiled with CUDA"):
+    nvcc = program(
+        tmp_path / "nvcc", 'echo "a.cu(3): warning: w" >&2; echo "a.cu(7): error: no such thing" >&2; exit 2'
+    )
+    with pytest.raises(
+        ToolError, match=r"nvcc failed: a\.cu\(7\): error: no such thing; kernels are compiled with CUDA"
+    ):
         Toolkit(nvcc).compile(tmp_path / "a.cu", tmp_path / "a.fatbin")
 
 

@@ -1,4 +1,4 @@
-"""What each kind of node becomes in a CUDA program: kernel launches on the planner's buffers, one function per kind."""
+"""What each kind of node becomes in a CUDA program: launches of kernels on the buffers of the planner."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def plan_node(planner: Planner, node: Node) -> None:
     else:
         raise PassError(
             f"layer '{node.target}' ({type(module).__name__}) has no CUDA kernel; convolution, linear, pooling, batch "
-            f"norm behind a layer, spiking neurons, sums of two branches and readouts over time have one, so replace it "
+            f"norm behind a layer, spiking neurons, sums of two branches and readouts over time have one; replace it "
             f"or build for onnx"
         )
 

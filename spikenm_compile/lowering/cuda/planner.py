@@ -181,7 +181,7 @@ def size_of(node: Node) -> tuple[int, int, int]:
         return 1, 1, shape[0]
     if len(shape) != 3:
         raise PassError(
-            f"'{node.name}' has {len(shape)} dimensions {list(shape)}; CUDA kernels take [C] and [C, H, W], so reshape it "
+            f"'{node.name}' has {len(shape)} dimensions {list(shape)}; CUDA kernels take [C] and [C, H, W]; reshape it "
             "or build for onnx"
         )
     return shape[1], shape[2], shape[0]
