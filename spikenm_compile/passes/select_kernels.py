@@ -94,11 +94,15 @@ def _no_tensor_core(conv: IntConv2d) -> str | None:
 def _no_sparse_tensor_core(conv: IntConv2d) -> str | None:
     inputs = conv.weight.shape[1]
     if inputs < 2 * QUAD:
-        return _no_tensor_core(conv) or f"{inputs} input channel{'s' if inputs > 1 else ''} fill no 2:4 instruction"
+        return f"{inputs} input {_fill(inputs)} no 2:4 instruction"
     most = most_of_four(conv.weight)
     if most > 2:
         return f"2:4 instructions take at most 2 of 4 consecutive channels, and the weights keep up to {most}"
     return _no_tensor_core(conv)
+
+
+def _fill(channels: int) -> str:
+    return "channel fills" if channels == 1 else "channels fill"
 
 
 def most_of_four(weight: Tensor) -> int:

@@ -12,7 +12,17 @@ from torch import nn
 from torch.fx import Node
 
 from spikenm_compile.errors import PassError
-from spikenm_compile.graph import ALLOWED_FUNCTIONS, LEVELS, REGION, SHAPE, Region, Role, module_of, placeholders, result
+from spikenm_compile.graph import (
+    ALLOWED_FUNCTIONS,
+    LEVELS,
+    REGION,
+    SHAPE,
+    Region,
+    Role,
+    module_of,
+    placeholders,
+    result,
+)
 from spikenm_compile.lowering.cuda.planner import Planner, Value, size_of, source_of
 from spikenm_compile.lowering.cuda.program import Place
 from spikenm_compile.lowering.cuda.specs import (
