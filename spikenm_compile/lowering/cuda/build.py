@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from spikenm_compile.lowering.cuda.choose_tiling import choose_tiling, fits_tensor_cores
 from spikenm_compile.lowering.cuda.conv_mma import build_conv_mma
 from spikenm_compile.lowering.cuda.element_kernels import (
     build_accumulate,
@@ -27,7 +28,6 @@ from spikenm_compile.lowering.cuda.specs import (
     QuantizeSpec,
     ScalarSpec,
 )
-from spikenm_compile.lowering.cuda.tiling import choose_tiling, fits_tensor_cores
 
 
 def build_kernel(spec: KernelSpec, gpu: Gpu, batch: int = 64) -> GeneratedKernel:

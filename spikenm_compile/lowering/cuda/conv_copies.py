@@ -10,17 +10,8 @@ from spikenm_compile.lowering.cuda import device
 from spikenm_compile.lowering.cuda.device import Body, Expr
 from spikenm_compile.lowering.cuda.fragments import ROWS
 from spikenm_compile.lowering.cuda.specs import ConvSpec
-from spikenm_compile.lowering.cuda.tiling import (
-    NUM_STAGES,
-    Tiling,
-    aligned_to,
-    blocks_of_outputs,
-    staged,
-    steps_of,
-    weights_in_shared,
-    words_of_row_tile,
-    words_of_unit,
-)
+from spikenm_compile.lowering.cuda.staging import NUM_STAGES, aligned_to, staged, weights_in_shared
+from spikenm_compile.lowering.cuda.tiling import Tiling, blocks_of_outputs, steps_of, words_of_row_tile, words_of_unit
 
 WORDS_OF_COPY = 4
 """Of weights."""

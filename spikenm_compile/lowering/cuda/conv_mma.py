@@ -27,15 +27,13 @@ from spikenm_compile.lowering.cuda.fragments import pack_fragments
 from spikenm_compile.lowering.cuda.generated import GeneratedKernel, Grid
 from spikenm_compile.lowering.cuda.neuron_steps import neuron_params
 from spikenm_compile.lowering.cuda.specs import ConvSpec
+from spikenm_compile.lowering.cuda.staging import NUM_STAGES, shared_words, staged
 from spikenm_compile.lowering.cuda.tensors import LevelBytes
 from spikenm_compile.lowering.cuda.tiling import (
     COLUMNS,
-    NUM_STAGES,
     Tiling,
     blocks_of_outputs,
     check_halo,
-    shared_words,
-    staged,
     steps_of,
     tiles_of_image,
     words_of_row_tile,

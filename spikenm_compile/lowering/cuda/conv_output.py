@@ -81,8 +81,7 @@ class Output:
     def _neuron(self, column: int, side: int, row_tile: int, half: int, first_step: Expr) -> None:
         """All steps of one output channel at one position."""
         pixel, out = self._pixel(column, side), self.spec.out
-        in_group = self._first_channel() + (row_tile * ROWS + half * 8) + self.lane // 4
-        c = in_group
+        c = self._first_channel() + (row_tile * ROWS + half * 8) + self.lane // 4
         with device.when(pixel.exists, c < out.channels):
             scale = device.variable("channel_scale", "float32", self.buffers["scale"][c])
             bias = device.variable("channel_bias", "float32", self.buffers["bias"][c])

@@ -99,7 +99,7 @@ def operands(case: Case) -> Operands:
     if case.neuron is not None:
         states = {n: torch.randn(case.batch, case.outputs, *case.out_size) for n in case.neuron.states}
     scale = (0.5 + torch.rand(case.outputs)) / spread
-    return Operands(weight.to(torch.int8), scale, torch.randn(case.outputs) / 2, source, states)
+    return Operands(weight.to(torch.int8), scale, 0.3 + torch.randn(case.outputs) / 2, source, states)
 
 
 def expected(case: Case, given: Operands) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

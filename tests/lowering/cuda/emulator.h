@@ -202,7 +202,7 @@ static void resume(Fiber& fiber) {
 }
 
 static long progress() {
-  long sum = barrier + arrived_at_barrier;
+  long sum = barrier * block_size.x + arrived_at_barrier;
   for (const Warp& warp : warps) sum += warp.meeting * WARP + warp.arrived;
   for (const Fiber& fiber : fibers) sum += fiber.done;
   return sum;

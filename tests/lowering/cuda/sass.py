@@ -48,12 +48,17 @@ class MachineCode:
         return sum(number for opcode, number in self.opcodes.items() if opcode.startswith(beginning))
 
 
-def compile_for_gpu(kernel: GeneratedKernel, arch: str, folder: Path) -> MachineCode:
-    """Compile as an artifact's kernels are compiled, and take the result apart."""
+def compile_to_cubin(kernel: GeneratedKernel, arch: str, folder: Path) -> tuple[Path, str]:
+    """Compile as an artifact's kernels are compiled: the binary, and what the assembler says of it."""
     source, binary = folder / f"{kernel.name}.cu", folder / f"{kernel.name}.{arch}.cubin"
     source.write_text(kernel.source)
     command = [NVCC, "-cubin", f"-arch={arch}", "-std=c++17", "-O3", "-fmad=false", "-w", "-Xptxas=-v"]
-    report = _run([*command, str(source), "-o", str(binary)])
+    return binary, _run([*command, str(source), "-o", str(binary)])
+
+
+def compile_for_gpu(kernel: GeneratedKernel, arch: str, folder: Path) -> MachineCode:
+    """Compile, and take the result apart."""
+    binary, report = compile_to_cubin(kernel, arch, folder)
     numbers = re.search(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", report)
     registers = re.search(r"Used (\d+) registers", report)
     assert numbers is not None

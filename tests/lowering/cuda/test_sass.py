@@ -11,9 +11,9 @@ from lowering.cuda.sass import ARCHES, compile_for_gpu, needs_cuda_compiler
 
 from spikenm_compile.levels import Levels
 from spikenm_compile.lowering.cuda.build import build_kernel
+from spikenm_compile.lowering.cuda.choose_tiling import choose_tiling
 from spikenm_compile.lowering.cuda.conv_mma import build_conv_mma
 from spikenm_compile.lowering.cuda.generated import Gpu
-from spikenm_compile.lowering.cuda.tiling import choose_tiling
 
 pytestmark = needs_cuda_compiler
 

@@ -10,8 +10,10 @@ from lowering.cuda.conv_cases import Case
 from spikenm_compile.errors import PassError
 from spikenm_compile.levels import Levels
 from spikenm_compile.lowering.cuda.build import build_kernel
+from spikenm_compile.lowering.cuda.choose_tiling import choose_tiling
 from spikenm_compile.lowering.cuda.generated import Gpu
-from spikenm_compile.lowering.cuda.tiling import Tiling, blocks, choose_tiling, shared_words
+from spikenm_compile.lowering.cuda.staging import shared_words
+from spikenm_compile.lowering.cuda.tiling import Tiling, blocks
 
 GPU = Gpu()
 WIDE = Case(256, 256, (16, 16), steps=4, batch=64)
