@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +143,31 @@ def test_equal_layers_share_a_kernel() -> None:
     offsets = [launch.arguments[launch.kernel.parameters.index("weights")].offset for launch in convs]
     assert len(set(offsets)) == 3
     assert np.all(np.array(offsets) % 256 == 0)
+
+
+@needs_compiler
+def test_potentials_that_are_read_after_the_steps_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lowering.lowered_examples import LIF, Builder, int_conv
+
+    from spikenm_compile.graph import Region
+    from spikenm_compile.ops import SPIKES
+    from spikenm_compile.package import write_package
+    from spikenm_compile.pattern import Pattern
+    from spikenm_compile.targets.cuda import Cuda
+
+    build_without_nvcc(monkeypatch)
+    b = Builder((6, 4, 4), per_step=True)
+    conv = int_conv((9, 6, 3, 3), 1, levels=SPIKES, padding=(1, 1))
+    conv.kernel = "dense-tensor-core"
+    b.neuron(b.neuron(b.input, LIF), LIF, fused_with=conv)
+    potential = list(b.next.values())[-1]
+    doubled = b.function(operator.mul, potential, 2.0, region=Region.AFTER)
+    samples = torch.rand(12, 2, 6, 4, 4)  # more steps than registers hold
+    write_package(
+        b.build(doubled, num_steps=12), Cuda(), tmp_path / "a", name="net", pattern=Pattern(2, 4), samples=samples
+    )
+    artifact = read_artifact(tmp_path / "a")
+    states = artifact.manifest.code["states"]
+    assert isinstance(states, list)
+    assert [state["name"] for state in states] == ["v2"]
+    assert_equal(tmp_path / "a", load_on_host(tmp_path / "a"))

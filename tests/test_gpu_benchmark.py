@@ -15,7 +15,6 @@ from benchmarks import gpu
 from benchmarks.gpu_networks import NETWORKS, Classifier, Network, Pool, SewBlock, Spiking, make
 from benchmarks.gpu_peers import peer_of
 from benchmarks.gpu_roofline import layers_of, peak_of
-
 from spikenm_compile.compiler import lower
 from spikenm_compile.errors import TargetError
 from spikenm_compile.passes.select_kernels import DENSE_TENSOR_CORE, SPARSE_TENSOR_CORE

@@ -33,6 +33,8 @@ class Cuda:
     """To compile for."""
     batch: int = 64
     """Samples that tiles are chosen for; kernels take any number."""
+    keeps_states: bool = False
+    """Whether the last potentials can be read: costs memory traffic of 8 bytes for each neuron."""
 
     def build(
         self, lowered: GraphModule, directory: Path, *, name: str, num_steps: int, emit: Emit = no_emit
@@ -49,7 +51,7 @@ class Cuda:
         from spikenm_compile.lowering.cuda.program import Program
 
         facts = Facts(portable_shared_bytes(self.gpus), portable_registers(BLOCK, self.gpus))
-        program: Program = plan(lowered, num_steps, facts, self.batch)
+        program: Program = plan(lowered, num_steps, facts, self.batch, keeps_states=self.keeps_states)
         text = f"// {name}, T={num_steps}: {len(program.launches)} launches\n{program.source()}"
         (directory / SOURCE).write_text(text)
         emit(SOURCE, text)

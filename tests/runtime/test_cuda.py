@@ -48,7 +48,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, GraphModule]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cuda, "find_toolkit", NoCompiler)
         samples = torch.rand(NUM_STEPS, 2, 6, 4, 4)
-        write_package(lowered, cuda.Cuda(), path, name="net", pattern=Pattern(2, 4), samples=samples)
+        write_package(lowered, cuda.Cuda(keeps_states=True), path, name="net", pattern=Pattern(2, 4), samples=samples)
     return path, lowered
 
 

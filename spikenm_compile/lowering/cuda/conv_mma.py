@@ -45,10 +45,12 @@ DENSE = "mma.sync.aligned.m16n8k32.row.col.s32.s8.{}.s32"
 EACH_BYTE = 0x01010101
 
 
-def conv_params(spec: ConvSpec, weights: str) -> dict[str, str]:
+def _params(spec: ConvSpec, tiling: Tiling) -> dict[str, str]:
     """Kernel parameters, name -> dtype."""
-    fixed = {"source": "uint32", "weights": weights, "scale": "float32", "bias": "float32"}
-    return {**fixed, **(neuron_params(spec.neuron) if spec.neuron else {}), "out": spec.out.dtype}
+    fixed = {"source": "uint32", "weights": "uint32", "scale": "float32", "bias": "float32"}
+    if spec.neuron is not None:
+        fixed |= neuron_params(spec.neuron, keeps_states=spec.keeps_states or tiling.steps < spec.out.steps)
+    return {**fixed, "out": spec.out.dtype}
 
 
 def build_conv_mma(spec: ConvSpec, tiling: Tiling) -> GeneratedKernel:
@@ -59,7 +61,7 @@ def build_conv_mma(spec: ConvSpec, tiling: Tiling) -> GeneratedKernel:
     """
     check_halo(spec)
     grid = Grid(tiles_of_image(spec, tiling), tiling.samples, blocks_of_outputs(spec, tiling))
-    params = conv_params(spec, "uint32")
+    params = _params(spec, tiling)
     with device.kernel(spec.name, params, grid, tiling.block, shared_words=shared_words(spec, tiling)) as body:
         across = -(-spec.out.width // tiling.width)
         tile = Tile(body, spec, tiling, body.tile // across * tiling.rows, body.tile % across * tiling.width)

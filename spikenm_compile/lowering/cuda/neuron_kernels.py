@@ -30,7 +30,7 @@ def build_neuron(spec: NeuronSpec) -> GeneratedKernel:
     def currents(element: Element, t: Expr) -> tuple[Expr, ...]:
         return tuple(element.read(n, s, "float32", t) for n, s in zip(names, spec.sources, strict=True))
 
-    params = {**dict.fromkeys(names, "float32"), **neuron_params(spec.neuron)}
+    params = {**dict.fromkeys(names, "float32"), **neuron_params(spec.neuron, keeps_states=spec.keeps_states)}
     return _over_steps(spec.name, params, spec.out, spec.neuron, currents)
 
 
@@ -52,7 +52,7 @@ def build_conv_direct(spec: ConvSpec) -> GeneratedKernel:
         current = device.variable("current", "float32", T.cast(total[0], "float32") * buffers["scale"][element.c])
         return (current[0] + buffers["bias"][element.c],)
 
-    neuron = neuron_params(spec.neuron) if spec.neuron is not None else {}
+    neuron = neuron_params(spec.neuron, keeps_states=spec.keeps_states) if spec.neuron is not None else {}
     params = {"source": source.dtype, "weights": "int8", "scale": "float32", "bias": "float32", **neuron}
     kernel = _over_steps(spec.name, params, spec.out, spec.neuron, currents)
     return replace(kernel, pack=_taps_first, description="CUDA cores")

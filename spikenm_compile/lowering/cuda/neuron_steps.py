@@ -7,6 +7,8 @@ save     states to memory                     once after them
 
 from __future__ import annotations
 
+from tvm import tirx
+
 from spikenm_compile.equations import Evaluator
 from spikenm_compile.lowering.cuda import device
 from spikenm_compile.lowering.cuda.cuda_algebra import CudaAlgebra
@@ -15,9 +17,10 @@ from spikenm_compile.lowering.cuda.tensors import Reals
 from spikenm_compile.neurons import Neuron
 
 
-def neuron_params(neuron: Neuron) -> dict[str, str]:
+def neuron_params(neuron: Neuron, *, keeps_states: bool = True) -> dict[str, str]:
     """Kernel parameters of neurons, name -> dtype."""
-    names = [*(f"constant_{name}" for name in neuron.per_channel), *(f"state_{name}" for name in neuron.states)]
+    states = neuron.states if keeps_states else ()
+    names = [*(f"constant_{name}" for name in neuron.per_channel), *(f"state_{name}" for name in states)]
     return dict.fromkeys(names, "float32")
 
 
@@ -40,8 +43,10 @@ class NeuronSteps:
         """Constants of channel c, and states of one neuron."""
         for name in self.neuron.per_channel:
             device.store(self.locals[name], 0, self.buffers[f"constant_{name}"][c])
-        for name in self.neuron.states:
-            device.store(self.locals[name], 0, self.buffers[f"state_{name}"][self.size.at(b, y, x, 0) + c])
+        for name, first in self.neuron.states.items():
+            kept = self.buffers.get(f"state_{name}")
+            value = tirx.const(first, "float32") if kept is None else kept[self.size.at(b, y, x, 0) + c]
+            device.store(self.locals[name], 0, value)
 
     def step(self, currents: tuple[Expr, ...]) -> Expr:
         """All equations on a current for each input; the value that is emitted."""
@@ -50,14 +55,15 @@ class NeuronSteps:
             values[name] = self.locals[name][0]
         for equation in self.neuron.parsed:
             value = self.evaluate(equation.expression, values)
-            if not isinstance(value, float):
-                # Each result is stored, so that it is computed once however often it is read.
-                device.store(self.locals[equation.name], 0, value)
-                value = self.locals[equation.name][0]
-            values[equation.name] = value
+            # Each result is stored: computed once however often it is read, and a state is there at the next step.
+            is_number = isinstance(value, float)
+            device.store(self.locals[equation.name], 0, tirx.const(value, "float32") if is_number else value)
+            values[equation.name] = value if is_number else self.locals[equation.name][0]
         return values[self.neuron.output]
 
     def save(self, b: Expr, y: Expr, x: Expr, c: Expr) -> None:
-        """States of one neuron."""
+        """States of one neuron, where the kernel keeps them."""
         for name in self.neuron.states:
-            device.store(self.buffers[f"state_{name}"], self.size.at(b, y, x, 0) + c, self.locals[name][0])
+            kept = self.buffers.get(f"state_{name}")
+            if kept is not None:
+                device.store(kept, self.size.at(b, y, x, 0) + c, self.locals[name][0])

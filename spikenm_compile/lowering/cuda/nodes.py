@@ -14,6 +14,7 @@ from torch.fx import Node
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import (
     ALLOWED_FUNCTIONS,
+    INIT,
     LEVELS,
     REGION,
     SHAPE,
@@ -137,8 +138,8 @@ def _levels_of(planner: Planner, node: Node, conv: IntConv2d) -> Value:
 def _launch_conv(planner: Planner, conv: IntConv2d, source: Value, out: Value, neurons: PlacedNeurons | None) -> None:
     geometry = Geometry((conv.weight.shape[2], conv.weight.shape[3]), conv.stride, conv.padding, conv.dilation)
     is_sparse = conv.kernel == SPARSE_TENSOR_CORE
-    neuron = neurons.neuron if neurons else None
-    spec = ConvSpec("conv", source.tensor, out.tensor, geometry, conv.groups, is_sparse, neuron)
+    neuron, keeps_states = (neurons.neuron, neurons.keeps_states) if neurons else (None, False)
+    spec = ConvSpec("conv", source.tensor, out.tensor, geometry, conv.groups, is_sparse, neuron, keeps_states)
     pack = planner.kernel(spec).pack
     assert pack is not None
     places = {
@@ -160,6 +161,7 @@ class PlacedNeurons:
     places: dict[str, Place]
     """Constants per channel and states, by parameter."""
     out: Value
+    keeps_states: bool
 
 
 def _place_neurons(planner: Planner, node: Node, module: NeuronStep) -> PlacedNeurons:
@@ -168,16 +170,19 @@ def _place_neurons(planner: Planner, node: Node, module: NeuronStep) -> PlacedNe
     check_exact(module)
     results = {user.args[1]: user for user in node.users}
     places = planner.constants(neuron, module.layer, size_of(node)[2])
+    keeps_states = planner.keeps_states
     for index, (name, state) in enumerate(zip(neuron.states, node.args[len(neuron.inputs) :], strict=True), start=1):
         assert isinstance(state, Node)
         after = results.get(index)
         if len(state.users) != 1 or after is None or planner.next_state.get(after) is not state:
             raise PassError(_reads_state(node, state))
+        assert state.meta[INIT] == neuron.states[name], f"{state.name} does not begin as its neuron says"
         planner.values[after] = planner.values[state]
+        keeps_states = keeps_states or any(user.op != "output" for user in after.users)
         places[f"state_{name}"] = planner.values[state].place
     output = results.get(0, node)
     planner.values[output] = planner.emitted[output] = planner.new(_emitted(planner, neuron, output))
-    return PlacedNeurons(neuron, module.layer, places, planner.values[output])
+    return PlacedNeurons(neuron, module.layer, places, planner.values[output], keeps_states)
 
 
 def _emitted(planner: Planner, neuron: Neuron, output: Node) -> SpikeWords | LevelBytes | Reals:
@@ -195,7 +200,9 @@ def _neuron(planner: Planner, node: Node, module: NeuronStep) -> None:
 
 
 def _launch_neurons(planner: Planner, neurons: PlacedNeurons, currents: list[Value]) -> None:
-    spec = NeuronSpec("neuron", tuple(c.tensor for c in currents), neurons.out.tensor, neurons.neuron)
+    spec = NeuronSpec(
+        "neuron", tuple(c.tensor for c in currents), neurons.out.tensor, neurons.neuron, neurons.keeps_states
+    )
     names = ["source"] if len(currents) == 1 else [f"source{i}" for i in range(len(currents))]
     sources = {name: current.place for name, current in zip(names, currents, strict=True)}
     planner.launch(spec, neurons.layer, {**sources, **neurons.places, "out": neurons.out.place})

@@ -15,7 +15,7 @@ from spikenm_compile.lowering.cuda.program import Place, Program, Space
 from spikenm_compile.lowering.cuda.tensors import Planes
 
 
-def plan(lowered: GraphModule, num_steps: int, gpu: Gpu, batch: int) -> Program:
+def plan(lowered: GraphModule, num_steps: int, gpu: Gpu, batch: int, *, keeps_states: bool = False) -> Program:
     """Plan a CUDA program.
 
     Args:
@@ -23,17 +23,19 @@ def plan(lowered: GraphModule, num_steps: int, gpu: Gpu, batch: int) -> Program:
         num_steps: T.
         gpu: facts that hold on every GPU that it shall run on.
         batch: samples that tiles are chosen for; the program takes any number.
+        keeps_states: whether the last states of neurons can be read.
 
     Raises:
         PassError: a node that no CUDA kernel computes, or spikes that go round.
     """
-    planner = Planner(lowered, num_steps, gpu, batch)
+    planner = Planner(lowered, num_steps, gpu, batch, keeps_states=keeps_states)
     for region in Region:
         for node in lowered.graph.nodes:
             if node.op.startswith("call_") and node.meta[REGION] is region:
                 plan_node(planner, node)
     _write_output(planner)
     _list_spikes(planner)
+    _drop_unused_states(planner.program)
     return planner.program
 
 
@@ -53,3 +55,9 @@ def _list_spikes(planner: Planner) -> None:
         value = planner.emitted[node]
         size = {key: getattr(value.tensor, key) for key in ("height", "width", "channels", "halo")}
         planner.program.spikes.append({"layer": layer, "offset": value.place.offset, **size})
+
+
+def _drop_unused_states(program: Program) -> None:
+    """States that live in registers only have no place in memory to be filled or read."""
+    used = {place.offset for launch in program.launches for place in launch.arguments if place.space is Space.ARENA}
+    program.states = [state for state in program.states if state["offset"] in used]

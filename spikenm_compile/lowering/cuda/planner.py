@@ -41,10 +41,12 @@ class Planner:
         num_steps: T, which all kernels take at once.
         gpu: facts.
         batch: samples that tiles are chosen for; kernels take any number.
+        keeps_states: whether the last states of neurons can be read; else most of them never reach memory.
     """
 
-    def __init__(self, lowered: GraphModule, num_steps: int, gpu: Gpu, batch: int) -> None:
+    def __init__(self, lowered: GraphModule, num_steps: int, gpu: Gpu, batch: int, *, keeps_states: bool) -> None:
         self.lowered, self.num_steps, self.gpu, self.batch = lowered, num_steps, gpu, batch
+        self.keeps_states = keeps_states
         _refuse_cycles(lowered)
         self.program = Program()
         self.values: dict[Node, Value] = {}

@@ -7,7 +7,9 @@ that `build.build_kernel` makes of it are, by name:
     source, other           what it reads (`source0`, `source1`, ... of a neuron with several inputs)
     weights, scale, bias    of a convolution: packed by `GeneratedKernel.pack`, float32 [O], float32 [O]
     constant_NAME           a neuron's constant per channel, float32 [C]
-    state_NAME              a neuron's state, `Reals` of one step: read before the first step, written after the last
+    state_NAME              a neuron's state, `Reals` of one step: read before the first step, written after the last;
+                            without `keeps_states` only where registers cannot hold all steps: else it begins at the
+                            neuron's first value and is lost
     number                  of a `ScalarSpec` without one, float
     out                     what it writes
 """
@@ -35,6 +37,7 @@ class NeuronSpec:
     sources: tuple[Reals, ...]
     out: Value
     neuron: Neuron
+    keeps_states: bool = True
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class ConvSpec:
     is_sparse: bool = False
     """At most two of each four consecutive input channels of a tap have a weight."""
     neuron: Neuron | None = None
+    keeps_states: bool = True
 
 
 @dataclass(frozen=True)
