@@ -51,7 +51,14 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+SELDOM = {
+    *("paired units", "many chunks", "large kernel", "kernel as large as the input", "wide", "signed image, 2:4"),
+    *("constants per channel, several states", "real output", "dense, one unit"),
+}
+"""What others cover in part."""
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=pytest.mark.long) if n in SELDOM else n for n in CASES])
 def test_equal(name: str) -> None:
     check(CASES[name])
     output, _ = expected(CASES[name], operands(CASES[name]))

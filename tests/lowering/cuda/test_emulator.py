@@ -51,8 +51,8 @@ def test_right_under_every_schedule(schedule: Schedule) -> None:
         (CASE, "cp.async.wait_group 2;", "cp.async.wait_group 3;"),
         (CASE, "    __syncthreads();", "    ;"),
         (COUNTS, ".s32.s8.u8.s32", ".s32.s8.s8.s32"),
-        (CASE, ".s32.s8.u8.s32", ".s32.u8.u8.s32"),
-        (CASE, "(uint)16843009", "(uint)16843008"),
+        pytest.param(CASE, ".s32.s8.u8.s32", ".s32.u8.u8.s32", marks=pytest.mark.long),
+        pytest.param(CASE, "(uint)16843009", "(uint)16843008", marks=pytest.mark.long),
     ],
     ids=["waits for too few copies", "no barrier", "levels signed", "weights unsigned", "wrong bits"],
 )

@@ -19,6 +19,7 @@ pytestmark = needs_cuda_compiler
 
 WIDE = Case(256, 256, (16, 16), steps=4, batch=64)
 GPU = Gpu()
+DAILY = ("sm_80", "sm_90")
 EMULATIONS = ("HMMA", "QMMA", "BMMA", "F2FP", "LDL", "STL", "FFMA")
 """What stands in the code of an instruction that the architecture does not have, of spills, and of contraction."""
 
@@ -38,7 +39,7 @@ def check(case: Case, arch: str, folder: Path, sparse: str, dense: str) -> None:
     assert kernel.shared_bytes <= GPU.shared_bytes
 
 
-@pytest.mark.parametrize("arch", ARCHES)
+@pytest.mark.parametrize("arch", [a if a in DAILY else pytest.param(a, marks=pytest.mark.long) for a in ARCHES])
 def test_spikes_by_2_of_4(arch: str, tmp_path: Path) -> None:
     check(WIDE, arch, tmp_path, "IMMA.SP.16864.S8.U8", "IMMA.16832.S8.U8")
 
