@@ -29,16 +29,6 @@ class Toolkit:
 
     nvcc: Path
 
-    @property
-    def root(self) -> Path:
-        """The directory above bin/."""
-        return self.nvcc.parent.parent
-
-    def tool(self, name: str) -> Path | None:
-        """Another program of the toolkit, for example cuobjdump."""
-        found = shutil.which(name, path=str(self.nvcc.parent)) or shutil.which(name)
-        return Path(found) if found else None
-
     def version(self) -> str:
         """The release that nvcc says it is.
 
