@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 OUT ?= out/digits
 
-.PHONY: demo test test-long edge-tools lint types docs bench-demo bench-frontend bench-latency setup clean
+.PHONY: demo test test-long edge-tools lint types docs bench-demo bench-frontend bench-latency bench-gpu setup clean
 
 setup: $(VENV)/.installed
 
@@ -12,7 +12,7 @@ setup: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet torch==2.13.0 -e '.[demo,dev]'
+	$(BIN)/pip install --quiet torch==2.13.0 -e '.[demo,dev,cuda]'
 	$(BIN)/pip install --quiet --no-deps spikingjelly==2.0.0 snntorch==1.0.0 norse==1.1.0 sinabs==3.1.3 nir==1.0.8 nirtorch==2.6
 	touch $@
 
@@ -57,6 +57,9 @@ bench-frontend: setup  # seconds and memory to read a large network
 
 bench-latency: setup
 	$(BIN)/python benchmarks/latency.py
+
+bench-gpu: setup  # needs an NVIDIA GPU and a PyTorch with CUDA: docs/cuda.md
+	$(BIN)/python -m benchmarks.gpu
 
 clean:
 	rm -rf $(VENV) out .mypy_cache .pytest_cache .ruff_cache

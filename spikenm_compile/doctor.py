@@ -9,8 +9,10 @@ import sys
 
 from spikenm_compile.errors import SpikenmError
 from spikenm_compile.report.table import format_table
+from spikenm_compile.runtime.cuda_driver import Device, Driver
 from spikenm_compile.targets.cpu import EDGE_CPUS, KIB, Cpu, detect
 from spikenm_compile.targets.cross import find_toolchain
+from spikenm_compile.targets.cuda_toolkit import find_toolkit, missing_toolkit
 from spikenm_compile.targets.linker import find_compiler
 from spikenm_compile.targets.toolchain import PINNED, installed, smoke_test
 
@@ -26,7 +28,6 @@ OPTIONAL = {
 EMULATORS = {"qemu-aarch64": "64-bit ARM programs", "qemu-arm": "32-bit ARM programs"}
 """What tests of C libraries run with where the machine is another one."""
 
-TOOLS = {"nvcc": "CUDA code", "nvidia-smi": "an NVIDIA GPU"}
 """Tools that targets to come will use; nothing needs them yet."""
 
 
@@ -35,13 +36,9 @@ def examine() -> str:
     rows: list[tuple[str, str, str]] = [("python", "ok", platform.python_version())]
     rows += [_package(name, required=True) for name in PACKAGES]
     rows += [_package(name, required=False) for name in OPTIONAL]
-    rows += [_tvm(), _compiler(), _cpu()]
+    rows += [_tvm(), _compiler(), _cpu(), _cuda_compiler(), _gpu()]
     rows += [_c_library(cpu) for cpu in EDGE_CPUS]
     rows += [(tool, "ok" if shutil.which(tool) else "absent", f"runs {use} here") for tool, use in EMULATORS.items()]
-    rows += [
-        (tool, "ok" if shutil.which(tool) else "absent", f"{use} (no target uses it yet)")
-        for tool, use in TOOLS.items()
-    ]
     return format_table(("what", "state", "detail"), rows)
 
 
@@ -79,6 +76,26 @@ def _c_library(cpu: Cpu) -> tuple[str, str, str]:
         "no linker",
         f"{size}; {cpu.gnu_triple}-gcc, clang or pip install ziglang links it here",
     )
+
+
+def _cuda_compiler() -> tuple[str, str, str]:
+    toolkit = find_toolkit()
+    if toolkit is None:
+        return "CUDA compiler", "absent", f"only for target cuda: {missing_toolkit()}"
+    try:
+        return "CUDA compiler", "ok", f"{toolkit.nvcc}, release {toolkit.version()}"
+    except SpikenmError as error:
+        return "CUDA compiler", "BROKEN", str(error)
+
+
+def _gpu() -> tuple[str, str, str]:
+    try:
+        driver = Driver()
+        gpus = [Device(driver, number) for number in range(driver.num_devices())]
+    except SpikenmError as error:
+        return "NVIDIA GPU", "absent", f"only to run target cuda: {error}"
+    names = [f"{gpu.name} ({gpu.capability[0]}.{gpu.capability[1]})" for gpu in gpus]
+    return "NVIDIA GPU", "ok", f"{', '.join(names)}; driver for CUDA {driver.version()[0]}.{driver.version()[1]}"
 
 
 def _cpu() -> tuple[str, str, str]:

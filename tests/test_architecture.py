@@ -31,7 +31,8 @@ ALLOWED: dict[str, set[str]] = {
     "passes": {"errors", "levels", "pattern", "ops", "graph", "frontend", "learning"},
     # the kernel families are named in passes
     "lowering": {"errors", "levels", "equations", "pattern", "neurons", "ops", "graph", "passes"},
-    "targets": {"errors", "graph", "passes", "lowering"},
+    # a target describes its code in the terms of the artifact
+    "targets": {"errors", "graph", "passes", "lowering", "artifact"},
     "artifact": {"errors", "pattern"},
     "runtime": {"errors", "artifact"},
     "report": {"artifact"},

@@ -119,7 +119,10 @@ def test_wrong_options_exit_with_2(arguments: list[str], capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--target", "cuda"], r"target 'cuda' is unknown; known are native, onnx, c, .*; choose one with --target"),
+        (
+            ["--target", "metal"],
+            r"target 'metal' is unknown; known are native, onnx, .*; choose one with --target",
+        ),
         (["--pattern", "3:2"], r"pattern '3:2' keeps 3 of 2 weights; N:M needs 1 <= N < M <= 256, for example 2:4"),
         (["--pattern", "5:4"], r"pattern '5:4' keeps 5 of 4 weights; N:M needs"),
         (["--pattern", "2:x"], r"pattern '2:x' is not of the form N:M with whole numbers; write for example 2:4"),

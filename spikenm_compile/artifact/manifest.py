@@ -25,6 +25,8 @@ PREFIX = b'{\n  "digest": "'
 
 _NO_DIGEST = b"0" * 64
 _KINDS = ("conv", "linear")
+WHOLE_KINDS = ("onnx-whole", "cuda")
+"""Kinds of code that take no single step."""
 INT8, FLOAT32 = "int8", "float32"
 ARITHMETICS = (INT8, FLOAT32)
 """int8: whole numbers, bit for bit its reference. float32: as PyTorch computes, up to rounding."""
@@ -98,6 +100,11 @@ class Manifest:
     """File name -> sha256, 64 hexadecimal characters. Filled in when the artifact is written."""
     digest: str = ""
     """sha256 of the manifest itself. Filled in when the artifact is written."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it runs whole sequences of its own T only, and takes no single step."""
+        return self.code["kind"] in WHOLE_KINDS
 
 
 def to_bytes(manifest: Manifest) -> bytes:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch.nn.functional as F
+from torch import Tensor
 from torch.fx import GraphModule
 
 from spikenm_compile.errors import PassError
@@ -21,8 +23,19 @@ SPIKE_ROWS = "spike-rows"
 """Reads spikes off their bits, each adds one weight row; groups and dilation too."""
 LEVEL_ROWS = "level-rows"
 """Each level that is not zero adds its multiple of one weight row: takes any integer input."""
+SPARSE_TENSOR_CORE = "sparse-tensor-core"
+"""A GPU's 2:4 instructions: half of the multiplications of the dense ones."""
+DENSE_TENSOR_CORE = "dense-tensor-core"
+"""A GPU's int8 matrix instructions: takes any weights."""
+CUDA_CORE = "cuda-core"
+"""One multiplication at a time: for channel groups that fill no tensor core."""
 ONNX_CONV = "onnx-conv"
 """The convolution of an ONNX runtime: dense, whatever the weights and the input."""
+
+QUAD = 4
+"""Consecutive channels of which a 2:4 instruction multiplies two."""
+TENSOR_CORE_UNIT = 32
+"""Channels that stored spikes are padded to: a group of channels must not begin inside of such a unit."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,34 @@ def _no_spike_rows(conv: IntConv2d) -> str | None:
     return None if conv.levels.is_binary else f"input is {conv.levels}, not spikes"
 
 
+def _no_tensor_core(conv: IntConv2d) -> str | None:
+    outputs, inputs = conv.weight.shape[0] // conv.groups, conv.weight.shape[1]
+    if conv.groups > 1 and (outputs % TENSOR_CORE_UNIT or inputs % TENSOR_CORE_UNIT):
+        return f"{conv.groups} groups of {inputs} to {outputs} channels, not of multiples of {TENSOR_CORE_UNIT}"
+    return None
+
+
+def _no_sparse_tensor_core(conv: IntConv2d) -> str | None:
+    inputs = conv.weight.shape[1]
+    if inputs < 2 * QUAD:
+        return f"{inputs} input {_fill(inputs)} no 2:4 instruction"
+    most = most_of_four(conv.weight)
+    if most > 2:
+        return f"2:4 instructions take at most 2 of 4 consecutive channels, and the weights keep up to {most}"
+    return _no_tensor_core(conv)
+
+
+def _fill(channels: int) -> str:
+    return "channel fills" if channels == 1 else "channels fill"
+
+
+def most_of_four(weight: Tensor) -> int:
+    """Most non-zero weights of any four consecutive input channels at one tap, for `weight` [O, I, kh, kw]."""
+    kept = (weight != 0).movedim(1, -1)
+    padded = F.pad(kept, (0, -kept.shape[-1] % QUAD))
+    return int(padded.reshape(-1, QUAD).sum(1).max())
+
+
 def _takes_all(_conv: IntConv2d) -> str | None:
     return None
 
@@ -88,6 +129,9 @@ REFUSALS: dict[str, Callable[[IntConv2d], str | None]] = {
     DENSE_ROWS: _takes_all,
     SPIKE_ROWS: _no_spike_rows,
     LEVEL_ROWS: _takes_all,
+    SPARSE_TENSOR_CORE: _no_sparse_tensor_core,
+    DENSE_TENSOR_CORE: _no_tensor_core,
+    CUDA_CORE: _takes_all,
     ONNX_CONV: _takes_all,
 }
 """Family -> why it cannot take a layer, or None."""
@@ -97,6 +141,9 @@ REASONS = {
     DENSE_ROWS: "takes any input",
     SPIKE_ROWS: "input is spikes: silent ones cost next to nothing",
     LEVEL_ROWS: "takes any input",
+    SPARSE_TENSOR_CORE: "2:4 on tensor cores",
+    DENSE_TENSOR_CORE: "int8 on tensor cores",
+    CUDA_CORE: "takes any weights",
     ONNX_CONV: "ONNX has no sparse convolution",
 }
 """Family -> why it is used where no better one is."""

@@ -40,9 +40,21 @@ def format_why(why: str | None) -> list[str]:
     return ["arithmetic float32, as PyTorch up to rounding, not bit for bit", f"because: {why}"]
 
 
+def _format_cuda(manifest: Manifest) -> list[str]:
+    """What the kernels are compiled for, or why they are not."""
+    code = manifest.code
+    if code["kind"] != "cuda":
+        return []
+    launches, architectures = code["launches"], code["architectures"]
+    assert isinstance(launches, list)
+    assert isinstance(architectures, list)
+    compiled = f"machine code for {', '.join(architectures)}" if architectures else f"NOT compiled: {code['missing']}"
+    return [f"{len(launches)} kernel launches for all {manifest.num_steps} steps; {compiled}"]
+
+
 def format_manifest(manifest: Manifest) -> str:
     """What `inspect` prints."""
-    whole = ["runs whole sequences of this T only"] if manifest.code["kind"] == "onnx-whole" else []
+    whole = ["runs whole sequences of this T only"] if manifest.is_whole else []
     size, out = list(manifest.input.shape), list(manifest.output.shape)
     time = "another input at each step" if manifest.input.per_step else "the same input at each step"
     lines = [
@@ -50,6 +62,7 @@ def format_manifest(manifest: Manifest) -> str:
         f"target {manifest.target}, pattern {manifest.pattern or 'none'}, built by {manifest.producer}",
         *format_why(manifest.why),
         *whole,
+        *_format_cuda(manifest),
         "",
         format_layers(manifest.layers),
         *([memory] if (memory := format_memory(manifest.code)) else []),

@@ -15,7 +15,8 @@ def load(path: str | PathLike[str], *, threads: int = 1) -> Model:
 
     Args:
         path: the directory that build wrote.
-        threads: native code runs that many samples of a batch at a time; ONNX Runtime gets that many threads.
+        threads: native code runs that many samples of a batch at a time; ONNX Runtime gets that many threads; a GPU
+            needs none.
 
     Raises:
         ArtifactError: the artifact is incomplete or altered.
@@ -52,7 +53,11 @@ def load(path: str | PathLike[str], *, threads: int = 1) -> Model:
         from spikenm_compile.runtime.onnx_float import OnnxWholeModel
 
         return OnnxWholeModel(artifact, threads=threads)
+    if kind == "cuda":
+        from spikenm_compile.runtime.cuda import CudaModel
+
+        return CudaModel(artifact)
     raise TargetError(
-        f"artifact '{path}' holds code of kind '{kind}'; Python runs native, c_library and onnx; "
+        f"artifact '{path}' holds code of kind '{kind}'; Python runs native, c_library, onnx and cuda; "
         "build it for another target"
     )

@@ -23,6 +23,12 @@ def _onnx() -> Target:
     return Onnx()
 
 
+def _cuda() -> Target:
+    from spikenm_compile.targets.cuda import Cuda
+
+    return Cuda()
+
+
 def _portable_c() -> Target:
     from spikenm_compile.targets.portable_c import PortableC
 
@@ -51,6 +57,7 @@ C_LIBRARIES = ("arm", "cortex-a53", "cortex-a72", "cortex-a76", "armv7-neon", "x
 TARGETS: dict[str, Callable[[], Target]] = {
     "native": _native,
     "onnx": _onnx,
+    "cuda": _cuda,
     "c": _portable_c,
     "cortex-m": _cortex_m,
     **{cpu: _c_library(cpu) for cpu in C_LIBRARIES},

@@ -15,18 +15,23 @@ from spikenm_compile.graph import format_graph, run_steps
 from spikenm_compile.ops import SPIKES, IntConv2d, Levels
 from spikenm_compile.passes.fuse_neuron import FuseNeuron
 from spikenm_compile.passes.select_kernels import (
+    CUDA_CORE,
     DENSE_ROWS,
+    DENSE_TENSOR_CORE,
     EVENT_ROWS,
     LEVEL_ROWS,
     ONNX_CONV,
     REASONS,
     REFUSALS,
+    SPARSE_TENSOR_CORE,
     SPIKE_ROWS,
     SelectKernels,
     choose,
+    most_of_four,
 )
 
 NATIVE = (EVENT_ROWS, DENSE_ROWS)
+CUDA = (SPARSE_TENSOR_CORE, DENSE_TENSOR_CORE, CUDA_CORE)
 
 
 def int_conv(name: str, inputs: int, levels: Levels = SPIKES, **geometry: Any) -> IntConv2d:
@@ -82,7 +87,47 @@ def test_a_family_alone_gives_its_own_reason() -> None:
 
 
 def test_every_family_has_its_refusals_and_its_reason() -> None:
-    assert REFUSALS.keys() == REASONS.keys() == {EVENT_ROWS, DENSE_ROWS, SPIKE_ROWS, LEVEL_ROWS, ONNX_CONV}
+    assert REFUSALS.keys() == REASONS.keys() == {EVENT_ROWS, DENSE_ROWS, SPIKE_ROWS, LEVEL_ROWS, ONNX_CONV, *CUDA}
+
+
+GPU_CASES = [
+    ((32, 16), 1, True, SPARSE_TENSOR_CORE, "2:4 on tensor cores"),
+    (
+        (32, 16),
+        1,
+        False,
+        DENSE_TENSOR_CORE,
+        "2:4 instructions take at most 2 of 4 consecutive channels, and the weights",
+    ),
+    ((32, 10), 1, True, SPARSE_TENSOR_CORE, "2:4 on tensor cores"),
+    ((32, 3), 1, False, DENSE_TENSOR_CORE, "3 input channels fill no 2:4 instruction"),
+    ((32, 1), 1, False, DENSE_TENSOR_CORE, "1 input channel fills no 2:4 instruction"),
+    ((64, 64), 2, True, SPARSE_TENSOR_CORE, "2:4 on tensor cores"),
+    ((64, 32), 2, True, CUDA_CORE, "2 groups of 16 to 32 channels, not of multiples of 32"),
+    ((32, 32), 32, False, CUDA_CORE, "1 input channel fills no 2:4 instruction"),
+]
+
+
+@pytest.mark.parametrize(("shape", "groups", "is_sparse", "family", "reason"), GPU_CASES)
+def test_families_of_a_gpu(shape: tuple[int, int], groups: int, is_sparse: bool, family: str, reason: str) -> None:
+    outputs, inputs = shape[0], shape[1] // groups
+    weight = torch.randint(1, 128, (outputs, inputs, 3, 3), dtype=torch.int8)
+    if is_sparse:
+        weight[:, torch.arange(inputs) % 4 < 2] = 0
+    conv = IntConv2d(weight, torch.ones(outputs), torch.zeros(outputs), levels=SPIKES, groups=groups)
+    chosen, why = choose(conv, CUDA)
+    assert chosen == family
+    assert why.startswith(reason)
+
+
+def test_most_of_four_counts_channels_of_one_tap() -> None:
+    weight = torch.zeros(1, 6, 1, 2, dtype=torch.int8)
+    weight[0, :4, 0, 0] = torch.tensor([1, 0, -1, 0])
+    weight[0, 4:, 0, 0] = 1
+    weight[0, 1, 0, 1] = 1
+    assert most_of_four(weight) == 2
+    weight[0, 1, 0, 0] = 5
+    assert most_of_four(weight) == 3
 
 
 def test_the_reason_is_added_to_that_of_the_pattern() -> None:
