@@ -36,7 +36,7 @@ edge-tools:
 	  $$sudo apt-get update -q && $$sudo apt-get install -y -q $$missing || echo "edge-tools: apt-get failed, so that tests of ARM code are skipped"; \
 	fi
 
-test-long: setup edge-tools  # what is too slow for every day: about 4 minutes on 2 cores
+test-long: setup edge-tools  # what is too slow for every day: about 25 minutes on 2 cores
 	$(BIN)/python -m pytest -m long
 
 lint: setup

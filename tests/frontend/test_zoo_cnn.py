@@ -125,17 +125,11 @@ LARGE: dict[str, Case] = {
     **{
         f"ottt_spiking_vgg{depth}": (single_step(f"ottt_spiking_vgg{depth}", "OTTTLIFNode"), SMALL, maskable, 0)
         for depth, maskable in (
-            *(("11", 7), ("13", 9), ("16", 12), ("19", 15)),
+            *(("11", 9), ("13", 11), ("16", 14), ("19", 17)),
             *((f"{depth}_ws", 0) for depth in (11, 13, 16, 19)),
         )
     },
-    "ottt_spiking_vgg11 with three layers behind": (
-        single_step("ottt_spiking_vgg11", "OTTTLIFNode", light_classifier=False),
-        SMALL,
-        9,
-        0,
-    ),
-    "ottt_spiking_vgg11 of SLTT neurons": (single_step("ottt_spiking_vgg11", "SLTTLIFNode"), SMALL, 7, 0),
+    "ottt_spiking_vgg11 of SLTT neurons": (single_step("ottt_spiking_vgg11", "SLTTLIFNode"), SMALL, 9, 0),
 }
 
 
