@@ -10,11 +10,7 @@ from spikenm_compile.lowering.cuda.elements import Element, build_elements, elem
 from spikenm_compile.lowering.cuda.generated import GeneratedKernel
 from spikenm_compile.lowering.cuda.specs import AccumulateSpec, ConvertSpec, JoinSpec, QuantizeSpec, ScalarSpec
 from spikenm_compile.lowering.cuda.tensors import Planes, Reals
-from spikenm_compile.lowering.kernels.values import Operation
-from spikenm_compile.lowering.kernels.values import apply as apply_plain
-
-LARGEST_BITS = 0x7F800000
-"""Of infinity; above it, but for the sign, begin those of NaN."""
+from spikenm_compile.lowering.kernels.values import apply
 
 
 def build_quantize(spec: QuantizeSpec) -> GeneratedKernel:
@@ -77,14 +73,3 @@ def build_accumulate(spec: AccumulateSpec) -> GeneratedKernel:
                 device.store(value, 0, apply(spec.operation, value[0], x))
         element.write(spec.out, value, 0)
     return element.body.kernel
-
-
-def apply(operation: Operation, left: Expr, right: Expr) -> Expr:
-    """The operation on two numbers; a maximum is NaN where one of them is, as in torch.maximum.
-
-    TVM takes `left == left` for true, so that NaN is told from its bits.
-    """
-    if operation != "maximum" or str(left.ty) != "float32":
-        return apply_plain(operation, left, right)
-    bits = T.reinterpret("uint32", left) & T.uint32(0x7FFFFFFF)
-    return tirx.Select(tirx.any(left > right, bits > T.uint32(LARGEST_BITS)), left, right)

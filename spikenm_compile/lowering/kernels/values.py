@@ -15,6 +15,9 @@ from spikenm_compile.lowering.tir import Buffer, Expr, T
 
 Operation = Literal["add", "sub", "mul", "div", "maximum"]
 
+INFINITY_BITS = 0x7F800000
+"""Of infinity; above it, but for the sign, begin those of NaN."""
+
 
 @dataclass(frozen=True)
 class Operand:
@@ -48,7 +51,10 @@ def read(layout: Layout, buffer: Buffer, t: Expr, y: Expr, x: Expr, c: Expr, dty
 
 
 def apply(operation: Operation, left: Expr, right: Expr) -> Expr:
-    """The operation on two scalars."""
+    """The operation on two scalars; a maximum is NaN where one of them is, as in torch.maximum.
+
+    TVM takes `left == left` for true, so that NaN is told from its bits.
+    """
     if operation == "add":
         return left + right
     if operation == "sub":
@@ -57,8 +63,10 @@ def apply(operation: Operation, left: Expr, right: Expr) -> Expr:
         return left * right
     if operation == "div":
         return left / right
-    # NaN wins, as in torch.maximum: where left is not greater and equals itself, right is the larger or NaN.
-    return tir.select(left > right, left, tir.select(tir.equal(left, left), right, left))
+    if str(left.ty) != "float32":
+        return tir.select(left > right, left, right)
+    bits = T.reinterpret("uint32", left) & T.uint32(0x7FFFFFFF)
+    return tir.select(tirx.any(left > right, bits > T.uint32(INFINITY_BITS)), left, right)
 
 
 def build_convert(name: str, source: Operand, target: Layout) -> list[tirx.PrimFunc]:
