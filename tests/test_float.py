@@ -164,6 +164,19 @@ def test_other_weights_are_found(folder: Path, tmp_path: Path) -> None:
     assert not compare("others", load(other.path), vectors["input"], vectors["output"], spikes).passed
 
 
+def test_a_whole_network_may_be_off_in_few_outputs_and_not_in_all(folder: Path) -> None:
+    from spikenm_compile.artifact.tensors import read_tensors
+    from spikenm_compile.closeness import compare
+
+    artifact = built(folder, "PSN")[0]
+    vectors = read_tensors(artifact.path / "vectors.safetensors")
+    model, x, output = load(artifact.path), vectors["input"], vectors["output"]
+    flipped = output.copy()
+    flipped.flat[0] += 0.02 * np.abs(output).max()
+    assert compare("flipped", model, x, flipped, {}).passed
+    assert not compare("shifted", model, x, output + 0.02 * np.abs(output).max(), {}).passed
+
+
 def test_the_same_network_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None:
     artifact, model, x, _ = built(folder, "EIF")
     again = compile_model(model, x, tmp_path / "again", target="onnx", name="EIF", report=None)
