@@ -12,7 +12,7 @@ from torch import nn
 from torch.fx import Node
 
 from spikenm_compile.errors import PassError
-from spikenm_compile.graph import LEVELS, Region, Role, module_of, placeholders, result
+from spikenm_compile.graph import LEVELS, Region, Role, module_of, placeholders
 from spikenm_compile.lowering.exact import check_exact
 from spikenm_compile.lowering.kernels.bit_joins import build_and, build_not
 from spikenm_compile.lowering.kernels.joins import build_accumulate, build_join, build_over_steps, build_with_scalar
@@ -23,12 +23,22 @@ from spikenm_compile.lowering.kernels.quantize import build_quantize
 from spikenm_compile.lowering.kernels.values import Operand, Operation
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Planes
 from spikenm_compile.lowering.native_layers import LayerCode, build_layer, place_constants
-from spikenm_compile.lowering.nodes import joined_by, operation_of, size_of, source_of
+from spikenm_compile.lowering.nodes import (
+    accumulated,
+    joined_by,
+    operation_of,
+    reads_state,
+    size_of,
+    source_of,
+    without_kernel,
+)
 from spikenm_compile.lowering.planner import Planner, Value
 from spikenm_compile.lowering.program import Place, Steps
 from spikenm_compile.neurons import Neuron
 from spikenm_compile.ops import IntConv2d, IntConvNeuron, NeuronStep, QuantizeInput, pair
 from spikenm_compile.passes.select_kernels import EVENT_ROWS
+
+KERNELS = "native"
 
 OPERATIONS: dict[Any, Operation] = {
     operator.add: "add",
@@ -47,7 +57,7 @@ def plan_node(planner: Planner, node: Node) -> None:
     """
     for source in node.all_input_nodes:
         if source in planner.next_state and planner.region is Region.STEP:
-            raise PassError(_reads_state(node, source))
+            raise reads_state(node, source, KERNELS)
         if source in planner.values:
             planner.settle(source)
     module = module_of(planner.lowered, node)
@@ -56,11 +66,7 @@ def plan_node(planner: Planner, node: Node) -> None:
     elif type(module) in HANDLERS:
         HANDLERS[type(module)](planner, node, module)
     else:
-        raise PassError(
-            f"layer '{node.target}' ({type(module).__name__}) has no native kernel; convolution, linear, pooling, "
-            f"batch norm behind a layer, spiking neurons, sums of two branches and readouts over time have one, so "
-            f"replace it or build for onnx"
-        )
+        raise without_kernel(node, module, KERNELS)
 
 
 def _plan_function(planner: Planner, node: Node) -> None:
@@ -147,7 +153,7 @@ def _place_neurons(planner: Planner, node: Node, module: NeuronStep) -> PlacedNe
         assert isinstance(state, Node)
         after = results.get(index)
         if len(state.users) != 1 or after is None or planner.next_state.get(after) is not state:
-            raise PassError(_reads_state(node, state))
+            raise reads_state(node, state, KERNELS)
         planner.values[after] = planner.values[state]
         states.append(planner.values[state].place)
     output = results.get(0, node)
@@ -209,8 +215,8 @@ def _sum_pool(planner: Planner, node: Node, pool: nn.AvgPool2d) -> None:
 
 
 def _join(planner: Planner, node: Node) -> None:
-    operation: Operation = operation_of(node, OPERATIONS)
-    a, b = (planner.values[source] for source in joined_by(node))
+    operation: Operation = operation_of(node, OPERATIONS, KERNELS)
+    a, b = (planner.values[source] for source in joined_by(node, KERNELS))
     levels, size = node.meta.get(LEVELS), size_of(node)
     if levels is not None and levels.is_binary and node.target is operator.mul:
         _both(planner, node, a, b)
@@ -248,16 +254,14 @@ def _with_scalar(planner: Planner, node: Node) -> None:
     assert isinstance(number, int | float)
     source = planner.as_floats(planner.values[x])
     planner.values[node] = out = planner.new(source.layout)
-    name, operation = planner.name("scalar"), operation_of(node, OPERATIONS)
+    name, operation = planner.name("scalar"), operation_of(node, OPERATIONS, KERNELS)
     functions = build_with_scalar(name, operation, source.operand, float(number), out.layout, is_left=is_left)
     planner.emit(functions, source.place, out.place)
 
 
 def _accumulate(planner: Planner, node: Node) -> None:
     state = planner.next_state[node]
-    if len(state.users) != 1 or state not in node.args or node is result(planner.lowered):
-        raise PassError(_reads_state(node, state))
-    (x,) = (a for a in node.args if isinstance(a, Node) and a is not state)
+    x = accumulated(planner.lowered, node, state, KERNELS)
     total, value = planner.values[state], planner.values[x]
     assert isinstance(total.layout, Floats)
     functions = build_accumulate(planner.name("readout"), OPERATIONS[node.target], value.operand, total.layout)
@@ -271,13 +275,6 @@ def _over_steps(planner: Planner, node: Node) -> None:
     planner.values[node] = out = planner.new(source.layout)
     functions = build_over_steps(planner.name("mean"), OPERATIONS[node.target], source.layout)
     planner.emit(functions, source.place, out.place, steps=Steps.ALL)
-
-
-def _reads_state(node: Node, state: Node) -> str:
-    return (
-        f"'{node.name}' uses the state '{state.name}' inside of a step in another way than updating it; native code "
-        f"updates states in place, so read them out after the last step only"
-    )
 
 
 HANDLERS: dict[type[nn.Module], Callable[[Planner, Node, Any], None]] = {

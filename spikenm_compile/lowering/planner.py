@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import nn
 from torch.fx import GraphModule, Node
 from tvm import tirx
 
-from spikenm_compile.graph import INIT, PER_STEP, Region, Role, module_of, placeholders, the_input
+from spikenm_compile.graph import INIT, PER_STEP, Region, Role, placeholders, the_input
 from spikenm_compile.lowering.kernels.bit_joins import build_pack
 from spikenm_compile.lowering.kernels.event_list import EventList, build_event_list
 from spikenm_compile.lowering.kernels.joins import build_last
 from spikenm_compile.lowering.kernels.values import Operand, build_convert
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Layout, Planes
-from spikenm_compile.lowering.nodes import size_of
+from spikenm_compile.lowering.nodes import halo_of, size_of
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
 from spikenm_compile.lowering.state_updates import going_round, in_place
 from spikenm_compile.neurons import Neuron
-from spikenm_compile.ops import IntConv2d, IntConvNeuron, pair
 
 
 @dataclass(frozen=True)
@@ -155,14 +153,4 @@ class Planner:
 
     def halo(self, node: Node) -> int:
         """Widest padding that a reader of the node's value asks for."""
-        widest = 0
-        for user in node.users:
-            module = module_of(self.lowered, user)
-            conv = module.conv if isinstance(module, IntConvNeuron) else module
-            if isinstance(conv, IntConv2d):
-                widest = max(widest, *conv.padding)
-            elif isinstance(module, nn.MaxPool2d):
-                widest = max(widest, *pair(module.padding))
-            elif isinstance(module, nn.Flatten | nn.Unflatten):
-                widest = max(widest, self.halo(user))
-        return widest
+        return halo_of(self.lowered, node)

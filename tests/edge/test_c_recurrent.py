@@ -113,8 +113,8 @@ def test_states_that_c_does_not_copy_are_refused() -> None:
 @pytest.mark.parametrize(
     ("target", "size", "error"),
     [
-        (operator.add, 3, r"'add' joins 'a' \[8, 4, 4\] and 'b' \[8, 2, 2\]; native kernels join values of equal"),
-        (operator.pow, 1, r"'add' \(.*pow.*\) has no native kernel; add, sub, mul, div, maximum have one, so"),
+        (operator.add, 3, r"'add' joins 'a' \[8, 4, 4\] and 'b' \[8, 2, 2\]; C kernels join values of equal"),
+        (operator.pow, 1, r"'add' \(.*pow.*\) has no C kernel; add, sub, mul, div, maximum have one, so"),
     ],
 )
 def test_joins_without_a_kernel_are_refused(target: object, size: int, error: str) -> None:

@@ -12,13 +12,23 @@ from torch import nn
 from torch.fx import Node
 
 from spikenm_compile.errors import PassError
-from spikenm_compile.graph import LEVELS, Region, Role, module_of, placeholders, result
+from spikenm_compile.graph import LEVELS, Region, Role, module_of, placeholders
 from spikenm_compile.lowering.c.algebra import number
 from spikenm_compile.lowering.c.layers import plan_convolution, plan_neurons
 from spikenm_compile.lowering.c.layouts import BYTES, Kind, Layout, bytes_of
 from spikenm_compile.lowering.c.planner import Planner, Value, sizes
-from spikenm_compile.lowering.nodes import joined_by, operation_of, size_of, source_of
+from spikenm_compile.lowering.nodes import (
+    accumulated,
+    joined_by,
+    operation_of,
+    reads_state,
+    size_of,
+    source_of,
+    without_kernel,
+)
 from spikenm_compile.ops import IntConv2d, IntConvNeuron, NeuronStep, QuantizeInput, pair
+
+KERNELS = "C"
 
 OPERATIONS: dict[Any, str] = {
     operator.add: "ADD",
@@ -37,17 +47,14 @@ def plan_node(planner: Planner, node: Node) -> None:
     """
     for source in node.all_input_nodes:
         if source in planner.next_state and planner.region is Region.STEP:
-            raise PassError(_reads_state(node, source))
+            raise reads_state(node, source, KERNELS)
     module = module_of(planner.lowered, node)
     if module is None:
         _plan_function(planner, node)
     elif type(module) in HANDLERS:
         HANDLERS[type(module)](planner, node, module)
     else:
-        raise PassError(
-            f"layer '{node.target}' ({type(module).__name__}) has no C kernel; convolution, linear, pooling, batch "
-            f"norm behind a layer, spiking neurons, sums of two branches and readouts over time have one, so replace it"
-        )
+        raise without_kernel(node, module, KERNELS)
 
 
 def _plan_function(planner: Planner, node: Node) -> None:
@@ -137,8 +144,8 @@ def _pool_table(
 
 
 def _join(planner: Planner, node: Node) -> None:
-    a, b = (planner.values[source] for source in joined_by(node))
-    levels, operation = node.meta.get(LEVELS), operation_of(node, OPERATIONS)
+    a, b = (planner.values[source] for source in joined_by(node, KERNELS))
+    levels, operation = node.meta.get(LEVELS), operation_of(node, OPERATIONS, KERNELS)
     if levels is not None and levels.is_binary and node.target is operator.mul:
         _both(planner, node, a, b)
         return
@@ -178,26 +185,17 @@ def _with_scalar(planner: Planner, node: Node) -> None:
     source = planner.as_floats(planner.values[x])
     text = "(float)num_steps" if isinstance(scalar, Node) else number(float(scalar))  # type: ignore[arg-type]
     planner.values[node] = out = planner.new(node.name, source.layout)
-    operation, count = operation_of(node, OPERATIONS), str(source.layout.count)
+    operation, count = operation_of(node, OPERATIONS, KERNELS), str(source.layout.count)
     planner.call(node.name, "with_scalar", operation, str(int(number_first)), count, source, text, out)
 
 
 def _accumulate(planner: Planner, node: Node) -> None:
     state = planner.next_state[node]
-    if len(state.users) != 1 or state not in node.args or node is result(planner.lowered):
-        raise PassError(_reads_state(node, state))
-    (x,) = (a for a in node.args if isinstance(a, Node) and a is not state)
+    x = accumulated(planner.lowered, node, state, KERNELS)
     total, value = planner.values[state], planner.values[x]
-    operation = operation_of(node, OPERATIONS)
+    operation = operation_of(node, OPERATIONS, KERNELS)
     planner.call(node.name, "accumulate", operation, *sizes(total.layout), total, value.layout.kind, value)
     planner.values[node] = total
-
-
-def _reads_state(node: Node, state: Node) -> str:
-    return (
-        f"'{node.name}' uses the state '{state.name}' inside of a step in another way than updating it; C code "
-        f"updates states in place, so read them out after the last step only"
-    )
 
 
 HANDLERS: dict[type[nn.Module], Callable[[Planner, Node, Any], None]] = {

@@ -13,18 +13,15 @@ from torch.fx import Node
 
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import (
-    ALLOWED_FUNCTIONS,
     INIT,
     LEVELS,
     REGION,
-    SHAPE,
     Region,
     Role,
     module_of,
     placeholders,
-    result,
 )
-from spikenm_compile.lowering.cuda.planner import Planner, Value, size_of, source_of
+from spikenm_compile.lowering.cuda.planner import Planner, Value
 from spikenm_compile.lowering.cuda.program import Place
 from spikenm_compile.lowering.cuda.specs import (
     AccumulateSpec,
@@ -39,9 +36,20 @@ from spikenm_compile.lowering.cuda.tensors import LevelBytes, Planes, Reals, Spi
 from spikenm_compile.lowering.exact import check_exact
 from spikenm_compile.lowering.kernels.values import Operation
 from spikenm_compile.lowering.layout import Geometry
+from spikenm_compile.lowering.nodes import (
+    accumulated,
+    joined_by,
+    operation_of,
+    reads_state,
+    size_of,
+    source_of,
+    without_kernel,
+)
 from spikenm_compile.neurons import Neuron
 from spikenm_compile.ops import IntConv2d, IntConvNeuron, NeuronStep, QuantizeInput, pair
 from spikenm_compile.passes.select_kernels import SPARSE_TENSOR_CORE
+
+KERNELS = "CUDA"
 
 OPERATIONS: dict[Any, Operation] = {
     operator.add: "add",
@@ -60,7 +68,7 @@ def plan_node(planner: Planner, node: Node) -> None:
     """
     for source in node.all_input_nodes:
         if source in planner.next_state and node.meta[REGION] is Region.STEP:
-            raise PassError(_reads_state(node, source))
+            raise reads_state(node, source, KERNELS)
         if source in planner.values and node.meta[REGION] is Region.AFTER:
             planner.settle(source)
     module = module_of(planner.lowered, node)
@@ -69,11 +77,7 @@ def plan_node(planner: Planner, node: Node) -> None:
     elif type(module) in HANDLERS:
         HANDLERS[type(module)](planner, node, module)
     else:
-        raise PassError(
-            f"layer '{node.target}' ({type(module).__name__}) has no CUDA kernel; convolution, linear, pooling, batch "
-            f"norm behind a layer, spiking neurons, sums of two branches and readouts over time have one; replace it "
-            f"or build for onnx"
-        )
+        raise without_kernel(node, module, KERNELS)
 
 
 def _plan_function(planner: Planner, node: Node) -> None:
@@ -83,12 +87,6 @@ def _plan_function(planner: Planner, node: Node) -> None:
         _accumulate(planner, node)
     elif any(a in placeholders(planner.lowered, Role.NUM_STEPS) for a in node.args):
         _scalar(planner, node, source_of(node), float(planner.num_steps), is_left=True)
-    elif node.target not in OPERATIONS:
-        name = ALLOWED_FUNCTIONS.get(node.target, node.target)  # type: ignore[arg-type]
-        raise PassError(
-            f"'{node.name}' ({name}) has no CUDA kernel; {', '.join(OPERATIONS.values())} have one, so compute it with "
-            "these, put it before the network, or build for onnx"
-        )
     elif all(isinstance(a, Node) for a in node.args):
         _join(planner, node)
     else:
@@ -175,7 +173,7 @@ def _place_neurons(planner: Planner, node: Node, module: NeuronStep) -> PlacedNe
         assert isinstance(state, Node)
         after = results.get(index)
         if len(state.users) != 1 or after is None or planner.next_state.get(after) is not state:
-            raise PassError(_reads_state(node, state))
+            raise reads_state(node, state, KERNELS)
         assert state.meta[INIT] == neuron.states[name], f"{state.name} does not begin as its neuron says"
         planner.values[after] = planner.values[state]
         keeps_states = keeps_states or any(user.op != "output" for user in after.users)
@@ -239,14 +237,7 @@ def _pool(planner: Planner, node: Node, spec: PoolSpec, source: Value) -> None:
 
 
 def _join(planner: Planner, node: Node) -> None:
-    sources = [s for s in node.args if isinstance(s, Node)]
-    if len({size_of(s) for s in sources}) > 1:
-        shapes = " and ".join(f"'{s.name}' {list(s.meta[SHAPE])}" for s in sources)
-        raise PassError(
-            f"'{node.name}' joins {shapes}; CUDA kernels join values of equal shape; bring them to one shape, or build "
-            "for onnx"
-        )
-    a, b = (_readable(planner, planner.values[s]) for s in sources)
+    a, b = (_readable(planner, planner.values[s]) for s in joined_by(node, KERNELS))
     size, levels = (*size_of(node), max(a.tensor.steps, b.tensor.steps)), node.meta.get(LEVELS)
     if levels is None:
         tensor: Any = Reals(*size)
@@ -255,7 +246,7 @@ def _join(planner: Planner, node: Node) -> None:
     else:
         tensor = LevelBytes(*size, planner.halo(node), signed=levels.low < 0)
     planner.values[node] = out = planner.new(tensor)
-    spec = JoinSpec("join", OPERATIONS[node.target], a.tensor, b.tensor, tensor)
+    spec = JoinSpec("join", operation_of(node, OPERATIONS, KERNELS), a.tensor, b.tensor, tensor)
     planner.launch(spec, node.name, {"source": a.place, "other": b.place, "out": out.place})
 
 
@@ -282,27 +273,20 @@ def _scalar(planner: Planner, node: Node, x: Node, number: float, *, is_left: bo
         source = planner.as_reals(source)
         tensor = source.tensor
     planner.values[node] = out = planner.new(tensor)
-    spec = ScalarSpec("scalar", OPERATIONS[node.target], source.tensor, number, tensor, is_left)
+    spec = ScalarSpec("scalar", operation_of(node, OPERATIONS, KERNELS), source.tensor, number, tensor, is_left)
     planner.launch(spec, node.name, {"source": source.place, "out": out.place})
 
 
 def _accumulate(planner: Planner, node: Node) -> None:
     state = planner.next_state[node]
-    if len(state.users) != 1 or state not in node.args or node is result(planner.lowered):
-        raise PassError(_reads_state(node, state))
-    (x,) = (a for a in node.args if isinstance(a, Node) and a is not state)
+    x = accumulated(planner.lowered, node, state, KERNELS)
     total, value = planner.values[state], _readable(planner, planner.values[x])
     assert isinstance(total.tensor, Reals)
-    spec = AccumulateSpec("readout", OPERATIONS[node.target], value.tensor, total.tensor, planner.num_steps)
+    spec = AccumulateSpec(
+        "readout", operation_of(node, OPERATIONS, KERNELS), value.tensor, total.tensor, planner.num_steps
+    )
     planner.launch(spec, node.name, {"source": value.place, "out": total.place})
     planner.values[node] = total
-
-
-def _reads_state(node: Node, state: Node) -> str:
-    return (
-        f"'{node.name}' uses the state '{state.name}' inside of a step in another way than updating it; CUDA kernels "
-        f"update states in registers, so read them out after the last step only, or build for onnx"
-    )
 
 
 HANDLERS: dict[type[nn.Module], Callable[[Planner, Node, Any], None]] = {

@@ -7,19 +7,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from torch import nn
 from torch.fx import GraphModule, Node
 
 from spikenm_compile.errors import PassError
-from spikenm_compile.graph import INIT, PER_STEP, REGION, SHAPE, Region, Role, module_of, placeholders, the_input
+from spikenm_compile.graph import INIT, PER_STEP, REGION, Region, Role, placeholders, the_input
 from spikenm_compile.levels import Levels
 from spikenm_compile.lowering.cuda.build import build_kernel
 from spikenm_compile.lowering.cuda.generated import GeneratedKernel, Gpu
 from spikenm_compile.lowering.cuda.program import Launch, Place, Program, Space, unnamed
 from spikenm_compile.lowering.cuda.specs import ConvertSpec, KernelSpec
 from spikenm_compile.lowering.cuda.tensors import LevelBytes, Planes, Reals, SpikeWords, Tensor
+from spikenm_compile.lowering.nodes import halo_of, size_of
 from spikenm_compile.lowering.state_updates import going_round, in_place
-from spikenm_compile.ops import IntConv2d, IntConvNeuron, pair
 
 BATCH = Place(Space.BATCH)
 
@@ -134,17 +133,7 @@ class Planner:
 
     def halo(self, node: Node) -> int:
         """Widest padding that a reader of the node's value asks for."""
-        widest = 0
-        for user in node.users:
-            module = module_of(self.lowered, user)
-            conv = module.conv if isinstance(module, IntConvNeuron) else module
-            if isinstance(conv, IntConv2d):
-                widest = max(widest, *conv.padding)
-            elif isinstance(module, nn.MaxPool2d):
-                widest = max(widest, *pair(module.padding))
-            elif isinstance(module, nn.Flatten | nn.Unflatten):
-                widest = max(widest, self.halo(user))
-        return widest
+        return halo_of(self.lowered, node)
 
     def constants(self, neuron: Any, layer: str, channels: int) -> dict[str, Place]:
         """Constants per channel of a layer of neurons, by parameter.
@@ -170,27 +159,3 @@ def _refuse_cycles(lowered: GraphModule) -> None:
             f"the spikes of a layer go round to an earlier one ('{name}'); CUDA kernels compute all steps of a layer "
             "before the next layer starts; build for native or onnx, which go step by step"
         )
-
-
-def size_of(node: Node) -> tuple[int, int, int]:
-    """Height, width and channels of a node's value [C] or [C, H, W].
-
-    Raises:
-        PassError: it has another number of dimensions.
-    """
-    shape: tuple[int, ...] = node.meta[SHAPE]
-    if len(shape) == 1:
-        return 1, 1, shape[0]
-    if len(shape) != 3:
-        raise PassError(
-            f"'{node.name}' has {len(shape)} dimensions {list(shape)}; CUDA kernels take [C] and [C, H, W]; reshape it "
-            "or build for onnx"
-        )
-    return shape[1], shape[2], shape[0]
-
-
-def source_of(node: Node) -> Node:
-    """The first argument of a node."""
-    source = node.args[0]
-    assert isinstance(source, Node)
-    return source
