@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from benchmarks.gpu_networks import Spiking
 from spikenm_compile.neurons import LIF
+from spikenm_compile.training.networks.blocks import Spiking
 
 WARM_UP = 5
 
@@ -48,7 +48,7 @@ def peer_of(model: nn.Module, dtype: torch.dtype, device: str, *, compiled: bool
             module.conv = fuse_conv_bn_eval(module.conv, module.norm)
             module.norm = nn.Identity()  # type: ignore[assignment]
             assert isinstance(module.lif, LIF)
-            module.lif = FusedLif(step, 1.0)  # type: ignore[assignment]
+            module.lif = FusedLif(step, 1.0)
     return model.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
 
 

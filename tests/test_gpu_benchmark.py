@@ -12,7 +12,7 @@ from torch import nn
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from benchmarks import gpu
-from benchmarks.gpu_networks import NETWORKS, Classifier, Network, Pool, SewBlock, Spiking, make
+from benchmarks.gpu_networks import NETWORKS, NUM_STEPS, Network, make
 from benchmarks.gpu_peers import peer_of
 from benchmarks.gpu_roofline import layers_of, peak_of
 from spikenm_compile.compiler import lower
@@ -21,11 +21,12 @@ from spikenm_compile.neurons import LIF
 from spikenm_compile.passes.select_kernels import DENSE_TENSOR_CORE, SPARSE_TENSOR_CORE
 from spikenm_compile.runtime.cuda_driver import Driver
 from spikenm_compile.targets import cuda
+from spikenm_compile.training.networks.blocks import Classifier, PerStep, SewBlock, Spiking
 
 
 def tiny() -> nn.Module:
-    blocks = [Spiking(3, 8), SewBlock(8, 8, 1), SewBlock(8, 16, 2), Pool(nn.AvgPool2d(4))]
-    return Classifier(nn.Sequential(*blocks), 16, 4)
+    blocks = [Spiking(3, 8), SewBlock(8, 8, 1), SewBlock(8, 16, 2), PerStep(nn.AvgPool2d(4))]
+    return Classifier(nn.Sequential(*blocks), 16, 4, NUM_STEPS)
 
 
 TINY = Network(tiny, 8, (4, 1))
