@@ -1,0 +1,81 @@
+"""Several processes that train one model, started by torchrun: who has which samples, and how gradients meet.
+
+Each batch is split into `accumulate` parts and each part into equal shares, one per process, so that the same settings
+mean the same training on any number of processes, up to the order of floating-point sums. What sees one share only is
+different: batch norm normalises by the share (as DistributedDataParallel does). All processes draw the same masks,
+since mask noise is a function of seed, layer and step.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from spikenm_compile.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The processes of this training."""
+
+    rank: int
+    size: int
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process writes files."""
+        return self.rank == 0
+
+    def share_of(self, part: Tensor) -> Tensor:
+        """Samples of one part that this process computes."""
+        return part.chunk(self.size)[self.rank]
+
+    def mean(self, value: float) -> float:
+        """Mean over all processes of what each has."""
+        return self.sum(value) / self.size
+
+    def sum(self, value: float) -> float:
+        """Sum over all processes of what each has."""
+        if self.size == 1:
+            return value
+        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+        total = torch.tensor(value, dtype=torch.float64, device=device)
+        dist.all_reduce(total)
+        return float(total)
+
+
+def this_world() -> World:
+    """The processes of the process group, or this one alone."""
+    if dist.is_available() and dist.is_initialized():
+        return World(dist.get_rank(), dist.get_world_size())
+    return World(0, 1)
+
+
+def check_shares(world: World, batch_size: int, accumulate: int) -> None:
+    """Refuse batches that do not split into equal shares.
+
+    Raises:
+        InputError: they do not.
+    """
+    if batch_size % (accumulate * world.size):
+        raise InputError(
+            f"a batch of {batch_size} in {accumulate} parts does not split over {world.size} processes; "
+            "choose a batch_size that is a multiple of accumulate times processes"
+        )
+
+
+def distribute(model: nn.Module, world: World) -> nn.Module:
+    """What computes the forward pass such that gradients are the mean over all processes."""
+    return model if world.size == 1 else DistributedDataParallel(model)
+
+
+def summing(runner: nn.Module, is_last: bool) -> AbstractContextManager[None]:
+    """Let gradients of a part stay in this process unless it is the last one."""
+    if isinstance(runner, DistributedDataParallel) and not is_last:
+        return runner.no_sync()
+    return nullcontext()

@@ -1,0 +1,112 @@
+"""The training engine. Masks need nothing from it: their gradients are finished by a hook of the optimiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from spikenm_compile.errors import InputError
+from spikenm_compile.learning import masked_layers, param_groups
+from spikenm_compile.training.batches import Samples, training_samples
+from spikenm_compile.training.digits import ImageData
+from spikenm_compile.training.distributed import check_shares, distribute, this_world
+from spikenm_compile.training.evaluation import reset_neurons
+from spikenm_compile.training.memory import MEMORY
+from spikenm_compile.training.settings import Settings, optimizer_class
+from spikenm_compile.training.step import Job, Loss, LossTerm, Progress
+
+Observer = Callable[[Progress], None]
+
+
+def run_training(
+    model: nn.Module,
+    data: ImageData | Samples,
+    settings: Settings,
+    run_dir: Path | None = None,
+    observers: Sequence[Observer] = (),
+    *,
+    terms: Sequence[LossTerm] = (),
+    loss: Loss | None = None,
+) -> None:
+    """Train `model` in place, on the device where it is.
+
+    Args:
+        model: the network; transform it before, with `total_steps=settings.total_steps(len(data))`.
+        data: what to train on.
+        settings: all numbers of the training.
+        run_dir: directory of checkpoints and logs; None: nothing is written.
+        observers: called after each step.
+        terms: added to the loss.
+        loss: instead of cross entropy with smoothed labels.
+
+    Raises:
+        InputError: the data, the masks or the processes do not fit the settings.
+    """
+    del run_dir
+    job = _job(model, training_samples(data), settings, terms, loss)
+    devices = [job.device] if job.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), MEMORY[settings.memory](model):
+        model.train()
+        for step in range(job.total_steps):
+            reached = job.take(step)
+            for observer in observers:
+                observer(reached)
+        reset_neurons(model)
+
+
+def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
+    """The optimiser that `settings` name, over all parameters of `model`.
+
+    Raises:
+        InputError: it does not take these parameters or options.
+    """
+    kind = optimizer_class(settings.optimizer, settings.optimizer_options)
+    try:
+        return kind(param_groups(model, settings.lr, settings.weight_decay), **settings.optimizer_options)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"torch.optim.{settings.optimizer} does not take this model or its options: {error}"
+        ) from error
+
+
+def _job(model: nn.Module, samples: Samples, settings: Settings, terms: Sequence[LossTerm], loss: Loss | None) -> Job:
+    world, total_steps = this_world(), settings.total_steps(len(samples))
+    check_shares(world, settings.batch_size, settings.accumulate)
+    _check_schedules(model, total_steps)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    runner = distribute(model, world)
+    forward: Callable[[Tensor], Tensor] = runner
+    if settings.compile != "none":
+        forward = torch.compile(runner, backend=settings.compile)
+    optimizer = make_optimizer(model, settings)
+    return Job(
+        *(model, runner, forward, optimizer, settings, world, samples, total_steps),
+        loss or smoothed_cross_entropy(settings.label_smoothing),
+        terms,
+    )
+
+
+def smoothed_cross_entropy(smoothing: float) -> Loss:
+    """Cross entropy with `smoothing` of the labels' weight spread over all classes."""
+    return lambda outputs, labels: F.cross_entropy(outputs, labels, label_smoothing=smoothing)
+
+
+def _check_schedules(model: nn.Module, total_steps: int) -> None:
+    """Refuse masks that would cool down over another training.
+
+    Raises:
+        InputError: there are such.
+    """
+    for name, _, learner in masked_layers(model):
+        planned = learner.options.schedule.total_steps
+        if planned not in (None, total_steps):
+            raise InputError(
+                f"the mask of layer '{name}' cools down over {planned} steps, and this training has {total_steps}; "
+                f"transform the model with total_steps={total_steps}"
+            )
