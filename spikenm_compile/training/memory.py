@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager, contextmanager
 
 from torch import nn
 
+from spikenm_compile.training.recompute import recomputed
+
 MemorySaver = Callable[[nn.Module], AbstractContextManager[None]]
 """Changes how a model keeps its activations for as long as the context is open, and puts it back."""
 
@@ -18,5 +20,5 @@ def keep_all(model: nn.Module) -> Iterator[None]:
     yield
 
 
-MEMORY: dict[str, MemorySaver] = {"none": keep_all}
+MEMORY: dict[str, MemorySaver] = {"none": keep_all, "checkpoint-time": recomputed}
 """Name -> what it does."""
