@@ -50,12 +50,13 @@ class PeakMemory(TorchDispatchMode):
 
 
 def _key(tensor: Tensor) -> int:
-    key: int = tensor.untyped_storage()._cdata
-    return key
+    """Number of the storage behind a tensor; other tensors on it have the same."""
+    return int(tensor.untyped_storage()._cdata)
 
 
 def peak_of(run: Callable[[], object]) -> int:
     """Peak bytes of `run()`."""
-    with PeakMemory() as peak, torch.enable_grad():
+    peak = PeakMemory()
+    with peak, torch.enable_grad():
         run()
     return peak.bytes
