@@ -34,6 +34,8 @@ class Progress:
     """Epoch of this step, from 0."""
     lr: float = 0.0
     """Learning rate of this step."""
+    accuracy: float | None = None
+    """Share of the test samples recognised after this step, where that was measured."""
 
 
 Loss = Callable[[Tensor, Tensor], Tensor]
