@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from spikenm_compile.learning import LOGIT_SPEED, MaskLearner, masked_layers
+from spikenm_compile.learning import MaskLearner, masked_layers
 
 
 class MaskWatch:
@@ -53,5 +53,5 @@ def entropy(learner: MaskLearner) -> float:
     """Mean entropy of softmax(π) over the groups, 1 where all weights of a group are equally likely."""
     logits = learner.logits
     local = logits.to_local() if isinstance(logits, DTensor) else logits
-    shares = (LOGIT_SPEED * learner.pattern.groups(local)).log_softmax(-1)
+    shares = (learner.options.schedule.logit_rate * learner.pattern.groups(local)).log_softmax(-1)
     return float(-(shares.exp() * shares).sum(-1).mean() / math.log(learner.pattern.m))

@@ -5,7 +5,7 @@
     sigma, eid_weight                  noise and distillation of the masks at this step
     flips                              layer -> share of the kept weights that were replaced since the line before
     entropy                            layer -> mean entropy of softmax(π) over the groups, in units of log M
-    firing_rates                       neuron -> spikes per neuron and time step in this step
+    firing_rates                       neuron -> spikes per neuron and time step in this step; not of compiled models
 
 A resumed training cuts off the lines after its checkpoint before it goes on. In a distributed training the first
 process writes: loss and accuracy are of all processes, firing rates of its own samples, flips and entropy of the
@@ -22,6 +22,7 @@ from typing import Any, Self, TextIO
 
 from spikenm_compile.training.checkpoint import replace_file
 from spikenm_compile.training.mask_watch import MaskWatch
+from spikenm_compile.training.rate_watch import RateWatch
 from spikenm_compile.training.step import Job, Progress
 from spikenm_compile.training.tensorboard import Board
 
@@ -40,6 +41,7 @@ class MetricsLog:
     def __init__(self, run_dir: Path, job: Job, step: int) -> None:
         self._job = job
         self._masks = MaskWatch(job.model)
+        self._rates = RateWatch(job)
         self._since = step, perf_counter()
         self._file: TextIO | None = None
         self._board: Board | None = None
@@ -49,13 +51,24 @@ class MetricsLog:
             replace_file(path, "".join(json.dumps(line) + "\n" for line in lines))
             self._file = path.open("a")
             self._board = Board(run_dir) if job.settings.tensorboard else None
+            self._watch_if_due(step + 1)
 
     def note(self, reached: Progress) -> None:
         """Write a line where one is due."""
-        is_due = reached.step % self._job.settings.log_every == 0 or reached.step == reached.total_steps
-        if self._file is None or not (is_due or reached.accuracy is not None):
-            return
-        line = self._line(reached)
+        if self._file is not None:
+            if self._is_due(reached.step) or reached.accuracy is not None:
+                self._append({**self._line(reached), **self._rates.look()})
+            self._watch_if_due(reached.step + 1)
+
+    def _watch_if_due(self, step: int) -> None:
+        if self._is_due(step):
+            self._rates.watch()
+
+    def _is_due(self, step: int) -> bool:
+        return step % self._job.settings.log_every == 0 or step == self._job.total_steps
+
+    def _append(self, line: dict[str, Any]) -> None:
+        assert self._file is not None
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         if self._board is not None:
@@ -79,6 +92,7 @@ class MetricsLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._rates.stop()
         if self._file is not None:
             self._file.close()
         if self._board is not None:

@@ -45,6 +45,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 class LossTerm(Protocol):
     """Something that is added to the loss of every forward pass, such as a target for firing rates."""
 
+    step: int
+    """Penalties asked for so far; a training that goes on from a checkpoint sets it."""
+
     def penalty(self) -> Tensor:
         """Scalar, for the forward pass that was just done."""
         ...

@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 
 from spikenm_compile.errors import InputError
 from spikenm_compile.learning import masked_layers, param_groups
+from spikenm_compile.learning.activity import ActivityTarget
 from spikenm_compile.training.batches import Samples, samples_for_test, training_samples
 from spikenm_compile.training.digits import ImageData
 from spikenm_compile.training.distributed import check_shares, distribute, this_world
@@ -60,16 +61,21 @@ def run_training(
         CheckpointError: `run_dir` holds a checkpoint, and it is not to be used or cannot be.
         KeyboardInterrupt: Ctrl-C or SIGTERM; after the step at hand and, with `run_dir`, a checkpoint.
     """
-    job = _job(model, training_samples(data), settings, terms, loss)
     test = test or samples_for_test(data)
-    directory = None if run_dir is None else RunDirectory(run_dir, job)
-    devices = [job.device] if job.device.type == "cuda" else []
     with ExitStack() as stack:
+        if settings.activity_target:
+            wish = ActivityTarget(model, settings.activity_target, settings.activity_strength)
+            terms = (*terms, stack.enter_context(wish))
+        job = _job(model, training_samples(data), settings, terms, loss)
+        directory = None if run_dir is None else RunDirectory(run_dir, job)
         start = 0 if directory is None else stack.enter_context(directory.opened(resume))
+        devices = [job.device] if job.device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(MEMORY[settings.memory](model))
         is_interrupted = stack.enter_context(noted_interrupts())
         model.train()
+        for term in terms:
+            term.step = start * settings.accumulate
         for step in range(start, job.total_steps):
             reached = _evaluated(job, job.take(step), test)
             stops = job.world.any(is_interrupted())
