@@ -32,7 +32,7 @@ def run_command(command: Callable[[], int]) -> int:
         except BaseException as error:
             # Whatever comes after Ctrl-C comes of it: libraries turn an interrupted import into errors of their own.
             if interrupts or isinstance(error, KeyboardInterrupt):
-                return _interrupted()
+                return _interrupted(error)
             return _failed(error)
     return code
 
@@ -58,11 +58,12 @@ def _noted_interrupts() -> Iterator[list[int]]:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def _interrupted() -> int:
+def _interrupted(error: BaseException) -> int:
     # Ctrl-C inside of generated code leaves a mark by which Python would end as killed, whatever the exit code is;
     # running any other code that way clears it.
     exec("")
-    print("interrupted; no half-written artifact is left", file=sys.stderr)
+    what = str(error) if isinstance(error, KeyboardInterrupt) else ""
+    print(f"interrupted; {what or 'no half-written artifact is left'}", file=sys.stderr)
     return INTERRUPTED
 
 

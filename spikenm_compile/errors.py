@@ -29,5 +29,9 @@ class ArtifactError(SpikenmError):
     """An artifact that is incomplete, altered or of an unknown version."""
 
 
+class CheckpointError(SpikenmError):
+    """A checkpoint of a training that is incomplete, altered or belongs to another training."""
+
+
 class InputError(SpikenmError):
     """Wrong input to a model, an artifact or the command line."""

@@ -26,7 +26,8 @@ ALLOWED: dict[str, set[str]] = {
     "ops": {"levels", "neurons", "pattern"},
     "graph": {"errors", "levels", "ops"},
     "frontend": {"errors", "levels", "equations", "neurons", "ops", "graph"},
-    "learning": {"errors", "pattern", "report"},
+    # the activity target asks the frontend what a neuron is
+    "learning": {"errors", "pattern", "report", "frontend"},
     # insert-mask-learners asks the frontend what a neuron is, and gives layers their learners
     "passes": {"errors", "levels", "pattern", "ops", "graph", "frontend", "learning"},
     # the kernel families are named in passes

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from spikenm_compile.errors import InputError
@@ -39,12 +41,15 @@ class World:
         """Mean over all processes of what each has."""
         return self.sum(value) / self.size
 
+    def any(self, value: bool) -> bool:
+        """Whether some process says so."""
+        return self.sum(float(value)) > 0.0
+
     def sum(self, value: float) -> float:
         """Sum over all processes of what each has."""
         if self.size == 1:
             return value
-        device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-        total = torch.tensor(value, dtype=torch.float64, device=device)
+        total = torch.tensor(value, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
         dist.all_reduce(total)
         return float(total)
 
@@ -69,13 +74,33 @@ def check_shares(world: World, batch_size: int, accumulate: int) -> None:
         )
 
 
-def distribute(model: nn.Module, world: World) -> nn.Module:
-    """What computes the forward pass such that gradients are the mean over all processes."""
-    return model if world.size == 1 else DistributedDataParallel(model)
+def distribute(model: nn.Module, world: World, mode: str) -> nn.Module:
+    """What computes the forward pass such that gradients are the mean over all processes.
+
+    "ddp": each process holds the whole model. "fsdp": each holds a share of every parameter and of its optimiser
+    state, split along the output channels, so that groups stay whole; the model itself is changed.
+    """
+    if world.size == 1:
+        return model
+    if mode == "ddp":
+        return DistributedDataParallel(model)
+    if not isinstance(model, FSDPModule):
+        fully_shard(model)
+    return model
 
 
 def summing(runner: nn.Module, is_last: bool) -> AbstractContextManager[None]:
     """Let gradients of a part stay in this process unless it is the last one."""
-    if isinstance(runner, DistributedDataParallel) and not is_last:
+    if isinstance(runner, FSDPModule):
+        runner.set_requires_gradient_sync(is_last)
+    elif isinstance(runner, DistributedDataParallel) and not is_last:
         return runner.no_sync()
     return nullcontext()
+
+
+def agree_on_buffers(model: nn.Module, world: World) -> None:
+    """Give all processes the buffers of the first one: running means of batch norm see one share each."""
+    if world.size > 1:
+        for buffer in model.buffers():
+            if not isinstance(buffer, DTensor):
+                dist.broadcast(buffer, 0)

@@ -57,6 +57,10 @@ class Settings:
     optimizer_options: Mapping[str, Any] = field(default_factory=dict)
     """More arguments of that class, as momentum of SGD."""
     label_smoothing: float = 0.05
+    activity_target: float = 0.0
+    """Spikes per neuron and time step that a layer may have without penalty (`learning.activity`); 0: any."""
+    activity_strength: float = 0.3
+    """Weight of that penalty."""
     precision: str = "float32"
     """"float32", or "bfloat16": autocast; parameters, masks and optimiser stay float32."""
     compile: str = "none"
@@ -158,6 +162,8 @@ CHECKS: tuple[tuple[str, Callable[[object], bool], str], ...] = (
     ("warmup", *_whole(0)),
     ("weight_decay", *_real(0.0)),
     ("label_smoothing", *_real(0.0, 1.0)),
+    ("activity_target", *_real(0.0)),
+    ("activity_strength", *_real(0.0)),
     ("precision", *_one_of(PRECISIONS)),
     ("compile", *_one_of(COMPILERS)),
     ("memory", *_one_of(tuple(MEMORY))),

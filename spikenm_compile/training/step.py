@@ -34,6 +34,8 @@ class Progress:
     """Epoch of this step, from 0."""
     lr: float = 0.0
     """Learning rate of this step."""
+    accuracy: float | None = None
+    """Share of the test samples recognised after this step, where that was measured."""
 
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -42,6 +44,9 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 
 class LossTerm(Protocol):
     """Something that is added to the loss of every forward pass, such as a target for firing rates."""
+
+    step: int
+    """Penalties asked for so far; a training that goes on from a checkpoint sets it."""
 
     def penalty(self) -> Tensor:
         """Scalar, for the forward pass that was just done."""

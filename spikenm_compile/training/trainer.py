@@ -1,8 +1,13 @@
-"""The training engine. Masks need nothing from it: their gradients are finished by a hook of the optimiser."""
+"""The training engine: steps from the beginning or from a checkpoint to the end.
+
+Masks need nothing from it: their gradients are finished by a hook of the optimiser.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,11 +17,14 @@ from torch.optim import Optimizer
 
 from spikenm_compile.errors import InputError
 from spikenm_compile.learning import masked_layers, param_groups
-from spikenm_compile.training.batches import Samples, training_samples
+from spikenm_compile.learning.activity import ActivityTarget
+from spikenm_compile.training.batches import Samples, samples_for_test, training_samples
 from spikenm_compile.training.digits import ImageData
 from spikenm_compile.training.distributed import check_shares, distribute, this_world
-from spikenm_compile.training.evaluation import reset_neurons
+from spikenm_compile.training.evaluation import reset_neurons, share_recognised
+from spikenm_compile.training.interrupt import noted_interrupts
 from spikenm_compile.training.memory import MEMORY
+from spikenm_compile.training.run_directory import RunDirectory
 from spikenm_compile.training.settings import Settings, optimizer_class
 from spikenm_compile.training.step import Job, Loss, LossTerm, Progress
 
@@ -30,32 +38,53 @@ def run_training(
     run_dir: Path | None = None,
     observers: Sequence[Observer] = (),
     *,
+    test: Samples | None = None,
     terms: Sequence[LossTerm] = (),
     loss: Loss | None = None,
+    resume: bool = False,
 ) -> None:
     """Train `model` in place, on the device where it is.
 
     Args:
         model: the network; transform it before, with `total_steps=settings.total_steps(len(data))`.
-        data: what to train on.
+        data: what to train on; `ImageData` says what to test on, too.
         settings: all numbers of the training.
         run_dir: directory of checkpoints and logs; None: nothing is written.
         observers: called after each step.
+        test: samples whose accuracy is measured as `settings.evaluate_every` says.
         terms: added to the loss.
         loss: instead of cross entropy with smoothed labels.
+        resume: go on from the checkpoint in `run_dir`, where there is one.
 
     Raises:
         InputError: the data, the masks or the processes do not fit the settings.
+        CheckpointError: `run_dir` holds a checkpoint, and it is not to be used or cannot be.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; after the step at hand and, with `run_dir`, a checkpoint.
     """
-    del run_dir
-    job = _job(model, training_samples(data), settings, terms, loss)
-    devices = [job.device] if job.device.type == "cuda" else []
-    with torch.random.fork_rng(devices), MEMORY[settings.memory](model):
+    test = test or samples_for_test(data)
+    with ExitStack() as stack:
+        if settings.activity_target:
+            wish = ActivityTarget(model, settings.activity_target, settings.activity_strength)
+            terms = (*terms, stack.enter_context(wish))
+        job = _job(model, training_samples(data), settings, terms, loss)
+        directory = None if run_dir is None else RunDirectory(run_dir, job)
+        start = 0 if directory is None else stack.enter_context(directory.opened(resume))
+        devices = [job.device] if job.device.type == "cuda" else []
+        stack.enter_context(torch.random.fork_rng(devices))
+        stack.enter_context(MEMORY[settings.memory](model))
+        is_interrupted = stack.enter_context(noted_interrupts())
         model.train()
-        for step in range(job.total_steps):
-            reached = job.take(step)
+        for term in terms:
+            term.step = start * settings.accumulate
+        for step in range(start, job.total_steps):
+            reached = _evaluated(job, job.take(step), test)
+            stops = job.world.any(is_interrupted())
+            if directory is not None:
+                directory.note(reached, stops)
             for observer in observers:
                 observer(reached)
+            if stops and reached.step < job.total_steps:
+                raise KeyboardInterrupt(_farewell(reached, run_dir))
         reset_neurons(model)
 
 
@@ -74,13 +103,18 @@ def make_optimizer(model: nn.Module, settings: Settings) -> Optimizer:
         ) from error
 
 
+def smoothed_cross_entropy(smoothing: float) -> Loss:
+    """Cross entropy with `smoothing` of the labels' weight spread over all classes."""
+    return lambda outputs, labels: F.cross_entropy(outputs, labels, label_smoothing=smoothing)
+
+
 def _job(model: nn.Module, samples: Samples, settings: Settings, terms: Sequence[LossTerm], loss: Loss | None) -> Job:
     world, total_steps = this_world(), settings.total_steps(len(samples))
     check_shares(world, settings.batch_size, settings.accumulate)
     _check_schedules(model, total_steps)
     if settings.threads:
         torch.set_num_threads(settings.threads)
-    runner = distribute(model, world)
+    runner = distribute(model, world, settings.distributed)
     forward: Callable[[Tensor], Tensor] = runner
     if settings.compile != "none":
         forward = torch.compile(runner, backend=settings.compile)
@@ -92,9 +126,20 @@ def _job(model: nn.Module, samples: Samples, settings: Settings, terms: Sequence
     )
 
 
-def smoothed_cross_entropy(smoothing: float) -> Loss:
-    """Cross entropy with `smoothing` of the labels' weight spread over all classes."""
-    return lambda outputs, labels: F.cross_entropy(outputs, labels, label_smoothing=smoothing)
+def _evaluated(job: Job, reached: Progress, test: Samples | None) -> Progress:
+    """`reached` with the test accuracy, where it is due."""
+    epochs, rest = divmod(reached.step, job.steps_per_epoch)
+    every = job.settings.evaluate_every
+    if test is None or rest or not every or (epochs % every and reached.step < job.total_steps):
+        return reached
+    return replace(reached, accuracy=share_recognised(job.model, test, job.world))
+
+
+def _farewell(reached: Progress, run_dir: Path | None) -> str:
+    done = f"stopped after step {reached.step} of {reached.total_steps}"
+    if run_dir is None:
+        return f"{done}; nothing is kept without run_dir"
+    return f"{done}; the checkpoint in '{run_dir}' goes on from there with resume"
 
 
 def _check_schedules(model: nn.Module, total_steps: int) -> None:
