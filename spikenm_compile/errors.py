@@ -29,5 +29,9 @@ class ArtifactError(SpikenmError):
     """An artifact that is incomplete, altered or of an unknown version."""
 
 
+class DataError(SpikenmError):
+    """Files of a data set that are missing, damaged or of another format."""
+
+
 class InputError(SpikenmError):
     """Wrong input to a model, an artifact or the command line."""
