@@ -33,5 +33,9 @@ class CheckpointError(SpikenmError):
     """A checkpoint of a training that is incomplete, altered or belongs to another training."""
 
 
+class DataError(SpikenmError):
+    """Files of a data set that are missing, damaged or of another format."""
+
+
 class InputError(SpikenmError):
     """Wrong input to a model, an artifact or the command line."""
