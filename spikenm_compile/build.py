@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 DESCRIPTION = (
     """Build an artifact from a trained spiking network. Without MODEL: the digits network that the package carries."""
 )
-EPILOG = """MODEL is FILE.py:factory; the factory takes nothing and returns (model, example_inputs).
+EPILOG = """MODEL is FILE.py:factory, whose factory takes nothing and returns (model, example_inputs), or DIR/recipe.toml,
+which a training (python -m spikenm_compile train) left beside its weights.
 Exit codes: 0 built, 1 an error that the message explains, 2 wrong arguments."""
 
 
@@ -33,9 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "model", nargs="?", metavar="MODEL.py:factory", help="the network; default: the carried digits network"
-    )
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="the network; default: the carried digits network")
     parser.add_argument("--weights", type=Path, metavar="F.safetensors", help="the model's state_dict, folded or not")
     parser.add_argument("--pattern", default="2:4", metavar="N:M", help="sparsity pattern of the weights (default 2:4)")
     parser.add_argument(

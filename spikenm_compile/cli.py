@@ -1,4 +1,4 @@
-"""`python -m spikenm_compile demo | build | verify | inspect | doctor`."""
+"""`python -m spikenm_compile demo | train | build | verify | inspect | doctor`."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ def make_parser() -> argparse.ArgumentParser:
         "--seed", type=int, default=0, metavar="N", help="of the split, the weights and the masks (default 0)"
     )
     demo.add_argument("--pattern", default="2:4", metavar="N:M", help="sparsity pattern (default 2:4)")
+    train = commands.add_parser("train", help="train a network as a recipe (TOML) says, fold it, save its weights")
+    train.add_argument("recipe", type=Path, metavar="RECIPE.toml", help="see docs/recipes.md and examples/recipes")
+    train.add_argument("--dry-run", action="store_true", help="show layers, patterns, memory and time; write nothing")
+    train.add_argument("--out", type=Path, metavar="DIR", help="instead of the recipe's [output] dir")
+    train.add_argument("--resume", action="store_true", help="go on from the checkpoint in that directory")
+    train.add_argument(
+        "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="change the recipe: training.epochs=3"
+    )
     check = commands.add_parser("verify", help="prove an artifact against its reference")
     check.add_argument("artifact", type=Path, help="the directory that build wrote")
     check.add_argument(
@@ -56,6 +64,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = make_parser().parse_args(words)
     commands: dict[str, Callable[[argparse.Namespace], int]] = {
         "demo": _demo,
+        "train": _train,
         "verify": _verify,
         "inspect": _inspect,
         "doctor": _doctor,
@@ -67,6 +76,21 @@ def _demo(options: argparse.Namespace) -> int:
     from spikenm_compile.demo import run_demo
 
     print(run_demo(options.out, epochs=options.epochs, seed=options.seed, pattern=options.pattern))
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from spikenm_compile.training.recipe_reader import read_recipe
+
+    recipe = read_recipe(options.recipe, options.set, options.out)
+    if options.dry_run:
+        from spikenm_compile.training.recipe_plan import plan_recipe
+
+        print(plan_recipe(recipe))
+    else:
+        from spikenm_compile.training.recipe_run import run_recipe
+
+        print(run_recipe(recipe, resume=options.resume))
     return 0
 
 

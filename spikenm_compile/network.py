@@ -29,6 +29,9 @@ CARRIED_NAME = "digits"
 
 EXAMPLES = "example_inputs"
 
+RECIPE = ".toml"
+"""How files that describe a training end."""
+
 
 @dataclass(frozen=True)
 class Network:
@@ -40,10 +43,11 @@ class Network:
 
 
 def load_network(source: str | None, weights: Path | None) -> Network:
-    """The network `FILE.py:factory`, or the carried one.
+    """The network `FILE.py:factory`, that of a recipe, or the carried one.
 
     Args:
-        source: `FILE.py:factory`; the factory takes nothing and returns (model, example_inputs). None: the carried one.
+        source: `FILE.py:factory`, whose factory takes nothing and returns (model, example_inputs); or a recipe,
+            `FILE.toml`. None: the carried one.
         weights: safetensors file with the model's state_dict; may be that of a transformed model, not folded yet.
 
     Raises:
@@ -55,9 +59,13 @@ def load_network(source: str | None, weights: Path | None) -> Network:
         if weights is not None:
             raise InputError("--weights needs the model they belong to: give MODEL.py:factory too")
         return carried_network()
-    network = _call_factory(source)
+    if source.endswith(RECIPE):
+        from spikenm_compile.training.recipe_model import network_of_recipe
+
+        return network_of_recipe(Path(source), weights)
+    network = call_factory(source)
     if weights is not None:
-        _load_weights(network, weights)
+        load_weights(network, weights)
     return network
 
 
@@ -74,7 +82,12 @@ def carried_network() -> Network:
     return Network(model.eval(), examples, CARRIED_NAME)
 
 
-def _call_factory(source: str) -> Network:
+def call_factory(source: str) -> Network:
+    """What `FILE.py:factory` makes.
+
+    Raises:
+        InputError: the file, the factory or what it returns is not as described.
+    """
     file, _, factory = source.rpartition(":")
     path = Path(file)
     if not file or not factory.isidentifier():
@@ -146,7 +159,12 @@ def _describe(value: object) -> str:
     return type(value).__name__
 
 
-def _load_weights(network: Network, path: Path) -> None:
+def load_weights(network: Network, path: Path) -> None:
+    """Give the network the weights of a safetensors file; masks in them are folded.
+
+    Raises:
+        InputError: the file cannot be read, or does not fit.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -61,7 +61,7 @@ def _value(value: object, hint: Any, place: str, key: str) -> object:
             if value in typing.get_args(kind):
                 return value
         elif typing.get_origin(kind) is tuple:
-            if isinstance(value, list):
+            if isinstance(value, list | tuple):
                 member = typing.get_args(kind)[0]
                 return tuple(_value(one, member, place, key) for one in value)
         elif _is(value, typing.get_origin(kind) or kind):

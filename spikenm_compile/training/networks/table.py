@@ -38,18 +38,12 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-def network_named(name: str, where: Where) -> Callable[..., nn.Module]:
-    """The maker of network `name`.
-
-    Raises:
-        InputError: there is none.
-    """
-    if name not in NETWORKS:
-        raise InputError(
-            f"{where('name')}: network '{name}' is unknown{nearest(name, NETWORKS)}; use {', '.join(NETWORKS)}, or "
-            "FILE.py:factory"
-        )
-    return NETWORKS[name]
+def option_types(name: str) -> dict[str, Any]:
+    """Option of network `name` -> its type: its arguments, and fields of `NeuronOptions` if it takes a neuron."""
+    hints = typing.get_type_hints(NETWORKS[name])
+    parameters = inspect.signature(NETWORKS[name]).parameters.values()
+    own = {p.name: hints[p.name] for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
+    return {**own, **_neuron_types(name)}
 
 
 def make_network(
@@ -60,7 +54,7 @@ def make_network(
     Args:
         name: a key of `NETWORKS`.
         task: what it is made for.
-        options: keyword arguments of the maker, and fields of `NeuronOptions` where it takes a neuron.
+        options: see `option_types`.
         where: says in messages where an option stands.
 
     Raises:
@@ -68,15 +62,19 @@ def make_network(
         ToolError: the network comes from a library that is not installed.
     """
     where = where or (lambda _key: f"network '{name}'")
-    maker = network_named(name, where)
-    hints = typing.get_type_hints(maker)
-    parameters = inspect.signature(maker).parameters.values()
-    own = {p.name: hints[p.name] for p in parameters if p.kind is inspect.Parameter.KEYWORD_ONLY}
-    takes_neuron = any(hint is NeuronOptions for hint in hints.values())
-    neuron_types = field_types(NeuronOptions) if takes_neuron else {}
-    values = checked(options or {}, {**own, **neuron_types}, where)
-    arguments: dict[str, Any] = {key: value for key, value in values.items() if key in own}
-    if takes_neuron:
-        neuron = {key: value for key, value in values.items() if key in neuron_types}
+    if name not in NETWORKS:
+        raise InputError(
+            f"{where('name')} is unknown{nearest(name, NETWORKS)}; use {', '.join(NETWORKS)}, or FILE.py:factory"
+        )
+    values = checked(options or {}, option_types(name), where)
+    of_neuron = _neuron_types(name)
+    arguments: dict[str, Any] = {key: value for key, value in values.items() if key not in of_neuron}
+    if of_neuron:
+        neuron = {key: value for key, value in values.items() if key in of_neuron}
         arguments["neuron"] = make(NeuronOptions, neuron, where)
-    return maker(task, **arguments)
+    return NETWORKS[name](task, **arguments)
+
+
+def _neuron_types(name: str) -> dict[str, Any]:
+    takes_neuron = NeuronOptions in typing.get_type_hints(NETWORKS[name]).values()
+    return field_types(NeuronOptions) if takes_neuron else {}
