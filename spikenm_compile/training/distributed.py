@@ -8,7 +8,9 @@ since mask noise is a function of seed, layer and step.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +54,24 @@ class World:
         total = torch.tensor(value, dtype=torch.float64, device="cuda" if dist.get_backend() == "nccl" else "cpu")
         dist.all_reduce(total)
         return float(total)
+
+
+@contextmanager
+def process_group() -> Iterator[World]:
+    """Join the processes that torchrun has started, for as long as the context is open; alone without torchrun.
+
+    GPUs talk through NCCL, each process on the one of its local rank, CPUs through Gloo.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield World(0, 1)
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield this_world()
+    finally:
+        dist.destroy_process_group()
 
 
 def this_world() -> World:

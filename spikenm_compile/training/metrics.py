@@ -8,8 +8,7 @@
     firing_rates                       neuron -> spikes per neuron and time step in this step; not of compiled models
 
 A resumed training cuts off the lines after its checkpoint before it goes on. In a distributed training the first
-process writes: loss and accuracy are of all processes, firing rates of its own samples, flips and entropy of the
-weights that it holds.
+process writes; firing rates are of its own samples, everything else is of all.
 """
 
 from __future__ import annotations
@@ -51,24 +50,24 @@ class MetricsLog:
             replace_file(path, "".join(json.dumps(line) + "\n" for line in lines))
             self._file = path.open("a")
             self._board = Board(run_dir) if job.settings.tensorboard else None
-            self._watch_if_due(step + 1)
+        self._watch_if_due(step + 1)
 
     def note(self, reached: Progress) -> None:
-        """Write a line where one is due."""
-        if self._file is not None:
-            if self._is_due(reached.step) or reached.accuracy is not None:
-                self._append({**self._line(reached), **self._rates.look()})
-            self._watch_if_due(reached.step + 1)
+        """Write a line where one is due. All processes have to call it together."""
+        if self._is_due(reached.step) or reached.accuracy is not None:
+            self._append({**self._line(reached), **self._rates.look()})
+        self._watch_if_due(reached.step + 1)
 
     def _watch_if_due(self, step: int) -> None:
-        if self._is_due(step):
+        if self._file is not None and self._is_due(step):
             self._rates.watch()
 
     def _is_due(self, step: int) -> bool:
         return step % self._job.settings.log_every == 0 or step == self._job.total_steps
 
     def _append(self, line: dict[str, Any]) -> None:
-        assert self._file is not None
+        if self._file is None:
+            return
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
         if self._board is not None:
