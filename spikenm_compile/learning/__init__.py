@@ -11,6 +11,7 @@ from spikenm_compile.learning.fold import fold_masks
 from spikenm_compile.learning.mask import MaskLearner, MaskOptions
 from spikenm_compile.learning.optimizer import param_groups
 from spikenm_compile.learning.schedule import LOGIT_SPEED, Schedule
+from spikenm_compile.learning.sensitivity import calibration_loss
 
 __all__ = [
     "LOGIT_SPEED",
@@ -21,6 +22,7 @@ __all__ = [
     "MaskOptions",
     "Schedule",
     "attach_mask",
+    "calibration_loss",
     "detach_mask",
     "fold_masks",
     "format_choices",
