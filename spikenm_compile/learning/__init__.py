@@ -6,11 +6,15 @@ Importing this package installs the optimiser hook that finishes mask gradients 
 from spikenm_compile.learning.attach import attach_mask, detach_mask, learner_of, masked_layers
 from spikenm_compile.learning.choice import Choice, format_choices
 from spikenm_compile.learning.fold import fold_masks
-from spikenm_compile.learning.mask import LOGIT_SPEED, MaskLearner, MaskOptions
+from spikenm_compile.learning.logits import LOGIT_SPEED
+from spikenm_compile.learning.loss import tell_loss
+from spikenm_compile.learning.mask import MaskLearner
 from spikenm_compile.learning.optimizer import param_groups
+from spikenm_compile.learning.options import LEARNER_NAMES, MaskOptions
 from spikenm_compile.learning.schedule import Schedule
 
 __all__ = [
+    "LEARNER_NAMES",
     "LOGIT_SPEED",
     "Choice",
     "MaskLearner",
@@ -23,4 +27,5 @@ __all__ = [
     "learner_of",
     "masked_layers",
     "param_groups",
+    "tell_loss",
 ]
