@@ -6,9 +6,9 @@ Importing this package installs the optimiser hook that finishes mask gradients 
 from spikenm_compile.learning.attach import attach_mask, detach_mask, learner_of, masked_layers
 from spikenm_compile.learning.choice import Choice, format_choices
 from spikenm_compile.learning.fold import fold_masks
-from spikenm_compile.learning.mask import LOGIT_SPEED, MaskLearner, MaskOptions
+from spikenm_compile.learning.mask import MaskLearner, MaskOptions
 from spikenm_compile.learning.optimizer import param_groups
-from spikenm_compile.learning.schedule import Schedule
+from spikenm_compile.learning.schedule import LOGIT_SPEED, Schedule
 
 __all__ = [
     "LOGIT_SPEED",

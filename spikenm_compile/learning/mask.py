@@ -25,11 +25,6 @@ from spikenm_compile.learning.sampling import gumbel, hard_mask, initial_logits,
 from spikenm_compile.learning.schedule import Schedule
 from spikenm_compile.pattern import Pattern
 
-LOGIT_SPEED = 30.0
-"""π = LOGIT_SPEED · logits. An Adam step moves each parameter by about the learning rate; within the search π must
-move some units, weights some hundredths. In this unit one optimiser with one learning rate serves both. SGD at
-its usual, larger rates serves both as well."""
-
 SMALLEST_RMS = 1e-20
 
 
@@ -75,7 +70,7 @@ class MaskLearner(nn.Module):
         options: how the mask is learned.
         layer: name of the layer; makes its noise differ from that of the others.
 
-    `logits` (parameter, shape of the weight) is π / LOGIT_SPEED. `credit` and `step` are state; `nm` is (N, M), so that
+    `logits` (parameter, shape of the weight) is π / logit_rate. `credit` and `step` are state; `nm` is (N, M), so that
     a checkpoint says which pattern it was trained with. In training the mask stays the same until the logits change,
     in evaluation it is the top N of π without noise.
     """
@@ -89,7 +84,7 @@ class MaskLearner(nn.Module):
         self.pattern = pattern
         self.options = options or MaskOptions()
         self.layer = layer
-        self.logits = nn.Parameter(initial_logits(weight.detach(), pattern) / LOGIT_SPEED)
+        self.logits = nn.Parameter(initial_logits(weight.detach(), pattern) / self.options.schedule.logit_rate)
         self.register_buffer("credit", torch.zeros_like(self.logits, requires_grad=False))
         self.register_buffer("step", torch.zeros((), dtype=torch.int64, device=weight.device))
         self.register_buffer("nm", torch.tensor([pattern.n, pattern.m], device=weight.device))
@@ -124,13 +119,17 @@ class MaskLearner(nn.Module):
     def _sampled_mask(self) -> Tensor:
         version = self.logits._version
         if self._sample is None or self._sample[0] != version:
-            self._sample = version, hard_mask(self._perturbed(int(self.step)), self.pattern)
+            self._sample = version, self._mask_at(int(self.step))
         return self._sample[1]
+
+    def _mask_at(self, step: int) -> Tensor:
+        n = self.options.schedule.n_at(step, self.pattern)
+        return hard_mask(self._perturbed(step), self.pattern, n)
 
     def _perturbed(self, step: int) -> Tensor:
         """z, in the shape of the weight."""
         schedule = self.options.schedule
-        scores = LOGIT_SPEED * self.logits.detach()
+        scores = schedule.logit_rate * self.logits.detach()
         sigma = schedule.sigma(step)
         if sigma == 0.0:
             return scores
@@ -138,16 +137,17 @@ class MaskLearner(nn.Module):
 
     def _step_gradient(self, signal: Tensor, step: int) -> Tensor:
         """Turn the accumulated w·G into g, both in the shape of the weight; updates the credit."""
-        options, groups = self.options, self.pattern.groups
+        options, schedule, groups = self.options, self.options.schedule, self.pattern.groups
         # A step that a gradient scaler is about to skip has infinities: they must not stay in the credit.
         signal = torch.nan_to_num(signal, nan=0.0, posinf=0.0, neginf=0.0)
         self.credit.copy_(update_credit(self.credit, signal, options.credit_decay))
         target = soft_target(groups(self.credit), options.target_temperature)
         task = groups(signal)
-        if options.relaxation == "softmax":
-            task = relaxed_gradient(groups(self._perturbed(step)), task, self.pattern.n, options.relaxation_temperature)
+        n = schedule.n_at(step, self.pattern)
+        if options.relaxation == "softmax" and n < self.pattern.m:
+            task = relaxed_gradient(groups(self._perturbed(step)), task, n, options.relaxation_temperature)
         task = options.task_weight * task / (task.square().mean().sqrt() + SMALLEST_RMS)
-        eid = options.schedule.eid_weight(step) * eid_gradient(LOGIT_SPEED * groups(self.logits), target)
+        eid = schedule.eid_weight(step) * eid_gradient(schedule.logit_rate * groups(self.logits), target)
         return self.pattern.ungroup(task + eid)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MaskLearner:

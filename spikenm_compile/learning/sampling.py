@@ -9,6 +9,7 @@ y   = Σ_k a_k,  a_k = softmax(z_k / τ),  z_1 = z,  z_{k+1} = z_k + τ · log(1
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -34,9 +35,15 @@ def gumbel(like: Tensor, key: str) -> Tensor:
     return -torch.empty_like(like, requires_grad=False).exponential_(generator=generator).clamp_min(SMALLEST).log()
 
 
-def hard_mask(scores: Tensor, pattern: Pattern) -> Tensor:
-    """Mask (0.0 or 1.0) of the N largest `scores` [O, I, *kernel] of each group, in the shape of `scores`."""
-    return pattern.ungroup(pattern.top_n(pattern.groups(scores))).contiguous()
+def hard_mask(scores: Tensor, pattern: Pattern, n: int | None = None) -> Tensor:
+    """Mask (0.0 or 1.0) of the N largest `scores` [O, I, *kernel] of each group, in the shape of `scores`.
+
+    `n`, up to M, stands in for N while a search keeps more.
+    """
+    if n == pattern.m:
+        return torch.ones_like(scores, requires_grad=False)
+    kept = pattern if n is None else replace(pattern, n=n)
+    return pattern.ungroup(kept.top_n(pattern.groups(scores))).contiguous()
 
 
 def successive_softmax(scores: Tensor, n: int, temperature: float) -> Tensor:

@@ -1,6 +1,7 @@
 import copy
 import io
 import pickle
+from typing import Literal
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from spikenm_compile.learning.mask import LEARNERS
 from spikenm_compile.learning.sampling import relaxed_gradient
 from spikenm_compile.pattern import Pattern
 
+Relaxation = Literal["none", "softmax"]
 NOISY = MaskOptions(Schedule(noise=1.0))
 
 
@@ -124,6 +126,34 @@ def test_logits_stand_still_in_the_tail_in_spite_of_momentum_and_decay() -> None
         assert not torch.equal(weight, conv.weight)
     assert moved == [True] * 5 + [False] * 5
     assert torch.equal(learner(conv.weight), conv.weight * learner.final_mask())
+
+
+@pytest.mark.parametrize("relaxation", ["none", "softmax"])
+def test_a_ramp_keeps_more_weights_first_and_n_from_its_end(relaxation: Relaxation) -> None:
+    options = MaskOptions(Schedule(total_steps=8, progressive=0.5), relaxation=relaxation)
+    conv, learner = masked_conv(options, "1:4")
+    optimizer = torch.optim.AdamW(conv.parameters(), lr=1e-2)
+    kept = []
+    for _ in range(8):
+        groups = learner.pattern.groups(learner(torch.ones_like(conv.weight)).detach())
+        kept.append(set(groups.sum(-1).flatten().tolist()))
+        conv(images()).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        assert learner.pattern.holds(learner.final_mask())
+    assert kept == [{4.0}, {4.0}, {2.0}, {2.0}, {1.0}, {1.0}, {1.0}, {1.0}]
+    assert all(torch.isfinite(p).all() for p in conv.parameters())
+
+
+def test_a_larger_logit_rate_moves_the_scores_further() -> None:
+    moved = []
+    for rate in (LOGIT_SPEED, 3 * LOGIT_SPEED):
+        conv, learner = masked_conv(MaskOptions(Schedule(noise=0.0, eid=0.0, logit_rate=rate)))
+        before = rate * learner.logits.detach().clone()
+        conv(images()).square().sum().backward()
+        torch.optim.Adam(conv.parameters(), lr=1e-3).step()
+        moved.append(rate * learner.logits.detach() - before)
+    torch.testing.assert_close(moved[1], 3 * moved[0], rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("way", ["deepcopy", "pickle", "torch"])
