@@ -26,7 +26,7 @@ DIGIT_SIZE = 12
 NUM_STEPS = 8
 STROKES = 3
 REACH = (1.2, 2.0)
-"""Length of a stroke in pixels."""
+"""Height of the equilateral triangle in pixels."""
 TURN = math.radians(20.0)
 """Largest turn of the triangle."""
 OFFSET = 1.5
@@ -72,11 +72,11 @@ def _moving(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _path(count: int, generator: torch.Generator) -> Tensor:
-    """Places (x, y) in pixels along a triangle whose middle is 0: [N, T + 1, 2]."""
-    reach = _uniform(count, *REACH, generator)
+    """Places (x, y) in pixels along the triangle: [N, T + 1, 2]."""
+    height = _uniform(count, *REACH, generator)
     turn = _uniform(count, -TURN, TURN, generator)
     corners = turn[:, None] + 2.0 * math.pi / STROKES * torch.arange(STROKES + 1)
-    corner = (reach / math.sqrt(3.0))[:, None, None] * torch.stack((corners.cos(), corners.sin()), -1)
+    corner = (height / 1.5)[:, None, None] * torch.stack((corners.cos(), corners.sin()), -1)
     along = torch.linspace(0.0, STROKES, NUM_STEPS + 1)
     stroke = along.long().clamp(max=STROKES - 1)
     share = (along - stroke)[:, None]
