@@ -1,0 +1,183 @@
+"""One run: data, network, masks, training, fold, and what is measured."""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.learning_runs import DENSE, Measured, Run, Training
+from spikenm_compile import fold, transform
+from spikenm_compile.learning import MaskOptions, Schedule, masked_layers, param_groups
+from spikenm_compile.neurons import LIF
+from spikenm_compile.training.digits import ImageData, digits_net, load_digits, split_digits
+from spikenm_compile.training.event_digits import EventDigitsNet, event_digits_net, load_event_digits
+from spikenm_compile.training.loop import BATCH_SIZE, LABEL_SMOOTHING, WEIGHT_DECAY, reset_neurons
+
+FLIP_WINDOWS = (1, 4, 7)
+"""Twelfths of the training over which mask changes are counted."""
+MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3
+TWO_GIB = 2**31 - 1
+
+
+def keep_memory() -> None:
+    """Let glibc keep freed memory: asking the system for it anew takes a third of a training of this size."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(MALLOC_MMAP_THRESHOLD, TWO_GIB)
+        libc.mallopt(MALLOC_TRIM_THRESHOLD, TWO_GIB)
+
+
+def measure(run: Run) -> Measured:
+    """Train as `run` says and measure; the same run gives the same numbers, but for the seconds."""
+    started = time.perf_counter()
+    data = data_of(run)
+    torch.manual_seed(run.split + 1000 * run.validate)
+    model = network(run).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if run.learner != DENSE:
+        transform(model, run.pattern, options=mask_options(run), report=None, example_inputs=data.train_images[:2])
+    flips = _train(model, data, run)
+    density = 1.0
+    if run.learner != DENSE:
+        pruned = [layer for _, layer, _ in masked_layers(model)]
+        fold(model)
+        density = sum(float((p.weight != 0).sum()) for p in pruned) / sum(p.weight.numel() for p in pruned)  # type: ignore[operator, union-attr, misc]
+    accuracy, loss, rate = evaluated(model, data)
+    return Measured(100.0 * accuracy, loss, rate, density, flips, time.perf_counter() - started)
+
+
+@lru_cache(maxsize=2)
+def _split(data: str, split: int) -> ImageData:
+    return load_digits(split) if data == "digits" else load_event_digits(split)
+
+
+def data_of(run: Run) -> ImageData:
+    """The data of a run: a validation run never sees the test part."""
+    data = _split(run.data, run.split)
+    return split_digits(data.train_images, data.train_labels, run.split) if run.validate else data
+
+
+def network(run: Run) -> nn.Module:
+    """The untrained network; the global generator decides its weights."""
+    if run.data == "digits":
+        return digits_net()
+    if "-" not in run.net:
+        return event_digits_net(int(run.net))
+    channels = [int(number) for number in run.net.split("-")]
+    return EventDigitsNet((*channels, channels[-1]))
+
+
+class _ConstantSchedule(Schedule):
+    """Noise and distillation that do not cool down."""
+
+    def sigma(self, step: int) -> float:
+        """σ0 until the tail."""
+        return 0.0 if self.is_frozen(step) else self.noise
+
+    def eid_weight(self, step: int) -> float:
+        """λ0 until the tail."""
+        return 0.0 if self.is_frozen(step) else self.eid
+
+
+def mask_options(run: Run) -> MaskOptions:
+    """How the masks of a run are learned."""
+    training, options = run.training(), dict(run.options)
+    kind = _ConstantSchedule if training.constant else Schedule
+    schedule = kind(total_steps=training.steps, **_fields_of(Schedule, options))
+    return MaskOptions(schedule=schedule, seed=run.split, **_fields_of(MaskOptions, options))
+
+
+def _fields_of(kind: type[Any], options: dict[str, Any]) -> dict[str, Any]:
+    return {f.name: options[f.name] for f in fields(kind) if f.name in options}
+
+
+def _train(model: nn.Module, data: ImageData, run: Run) -> tuple[float, ...]:
+    """Train in place; returns the flips at FLIP_WINDOWS."""
+    training = run.training()
+    groups = param_groups(model, training.lr, WEIGHT_DECAY)
+    if training.zero_init:
+        for _, _, learner in masked_layers(model):
+            nn.init.zeros_(learner.logits)
+    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], foreach=True)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate(training))
+    snapshots: list[Tensor] = []
+    wanted = {w * training.steps // 12 for first in FLIP_WINDOWS for w in (first, first + 1)}
+    model.train()
+    for step, batch in enumerate(batches(len(data.train_labels), training.steps, run.split), start=1):
+        optimizer.zero_grad()
+        reset_neurons(model)
+        logits = model(data.train_images[batch])
+        F.cross_entropy(logits, data.train_labels[batch], label_smoothing=LABEL_SMOOTHING).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        scheduler.step()
+        if step in wanted:
+            snapshots.append(masks(model))
+    return tuple(flipped(a, b) for a, b in zip(snapshots[::2], snapshots[1::2], strict=True))
+
+
+def rate(training: Training) -> Callable[[int], float]:
+    """Share of the learning rate at each step: a half cosine, or two."""
+    turn = training.restart * training.steps
+
+    def share(step: int) -> float:
+        if step < turn:
+            return 0.5 + 0.5 * math.cos(math.pi * step / turn)
+        scale = training.restart_scale if turn else 1.0
+        return scale * (0.5 + 0.5 * math.cos(math.pi * (step - turn) / (training.steps - turn)))
+
+    return share
+
+
+def batches(count: int, steps: int, seed: int) -> Iterator[Tensor]:
+    """Indices of `steps` whole batches, in a new order each time round."""
+    generator = torch.Generator().manual_seed(seed)
+    done = 0
+    while done < steps:
+        order = torch.randperm(count, generator=generator)
+        for batch in torch.split(order, BATCH_SIZE)[: min(count // BATCH_SIZE, steps - done)]:
+            done += 1
+            yield batch
+
+
+def masks(model: nn.Module) -> Tensor:
+    """All masks as they would be folded now, in one row; empty for a dense model."""
+    return torch.cat([torch.zeros(0), *(learner.final_mask().flatten() for _, _, learner in masked_layers(model))])
+
+
+def flipped(before: Tensor, after: Tensor) -> float:
+    """Share of kept weights that were not kept before."""
+    return float((after * (1.0 - before)).sum() / after.sum().clamp_min(1.0))
+
+
+@torch.no_grad()
+def evaluated(model: nn.Module, data: ImageData) -> tuple[float, float, float]:
+    """Accuracy, cross-entropy and firing rate on the test part."""
+    model.eval()
+    reset_neurons(model)
+    with _spikes(model) as rates:
+        logits = model(data.test_images)
+    reset_neurons(model)
+    accuracy = float((logits.argmax(-1) == data.test_labels).float().mean())
+    return accuracy, float(F.cross_entropy(logits, data.test_labels)), sum(rates) / len(rates)
+
+
+@contextmanager
+def _spikes(model: nn.Module) -> Iterator[list[float]]:
+    """Collect the mean of what each layer of neurons emits."""
+    rates: list[float] = []
+    layers = [module for module in model.modules() if isinstance(module, LIF)]
+    handles = [layer.register_forward_hook(lambda _l, _i, out: rates.append(float(out.mean()))) for layer in layers]
+    try:
+        yield rates
+    finally:
+        for handle in handles:
+            handle.remove()
