@@ -31,6 +31,7 @@ from spikenm_compile.targets.linker import find_compiler
 from spikenm_compile.timing import Latency, measure
 from spikenm_compile.training.digits import ImageData, digits_net, load_digits
 from spikenm_compile.training.loop import accuracy, reset_neurons, total_steps, train
+from spikenm_compile.training.progress_bar import progress_bar
 from spikenm_compile.verification import compare_with_float, format_checks, format_flips, verify
 
 TARGETS = ("native", "onnx")
@@ -57,8 +58,8 @@ def _train(data: ImageData, pattern: str | None, epochs: int, seed: int) -> Trai
     steps = total_steps(len(data.train_labels), epochs)
     if pattern is not None:
         transform(model, pattern, total_steps=steps)
-    with progress(f"train {pattern or 'dense'}", steps) as advance:
-        train(model, data, epochs=epochs, seed=seed, progress=lambda p: advance(f"loss {p.loss:.3f}"))
+    with progress_bar(f"train {pattern or 'dense'}", steps) as show:
+        train(model, data, epochs=epochs, seed=seed, progress=show)
     if pattern is not None:
         fold(model)
     model.eval()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from spikenm_compile.errors import CheckpointError, InputError
 from spikenm_compile.learning import masked_layers
 from spikenm_compile.training.checkpoint import Checkpoint, check_same, read_checkpoint, write_checkpoint
+from spikenm_compile.training.interrupt import noted_interrupts
 from spikenm_compile.training.metrics import MetricsLog
 from spikenm_compile.training.state import collect_state, restore_state
 from spikenm_compile.training.step import Job, Progress
@@ -28,6 +29,7 @@ class RunDirectory:
         self.path = path
         self.job = job
         self._log: MetricsLog | None = None
+        self._is_interrupted: Callable[[], bool] = lambda: False
 
     @contextmanager
     def opened(self, resume: bool) -> Iterator[int]:
@@ -41,16 +43,26 @@ class RunDirectory:
             raise InputError(f"'{self.path}' is a file, and a training writes into a directory; give another run_dir")
         step = self._restored(resume)
         self.path.mkdir(parents=True, exist_ok=True)
-        with MetricsLog(self.path, self.job, step) as self._log:
+        with MetricsLog(self.path, self.job, step) as self._log, noted_interrupts() as self._is_interrupted:
             yield step
 
-    def note(self, reached: Progress, stops: bool) -> None:
-        """Log a step, and write a checkpoint where one is due. All processes have to call it together."""
+    def note(self, reached: Progress) -> None:
+        """Log a step, and write a checkpoint where one is due. All processes have to call it together.
+
+        Raises:
+            KeyboardInterrupt: a signal asked to stop; the checkpoint is written.
+        """
         assert self._log is not None
         self._log.note(reached)
         every = self.job.settings.checkpoint_every
+        stops = self.job.world.any(self._is_interrupted())
         if stops or reached.step == self.job.total_steps or (every and reached.step % every == 0):
             self._save(reached.step)
+        if stops and reached.step < self.job.total_steps:
+            raise KeyboardInterrupt(
+                f"stopped after step {reached.step} of {reached.total_steps}; "
+                f"the checkpoint in '{self.path}' goes on from there with resume"
+            )
 
     def _save(self, step: int) -> None:
         tensors, numbers = collect_state(self.job.model, self.job.optimizer)

@@ -22,7 +22,6 @@ from spikenm_compile.training.batches import Samples, samples_for_test, training
 from spikenm_compile.training.digits import ImageData
 from spikenm_compile.training.distributed import check_shares, distribute, this_world
 from spikenm_compile.training.evaluation import reset_neurons, share_recognised
-from spikenm_compile.training.interrupt import noted_interrupts
 from spikenm_compile.training.memory import MEMORY
 from spikenm_compile.training.run_directory import RunDirectory
 from spikenm_compile.training.settings import Settings, optimizer_class
@@ -59,7 +58,7 @@ def run_training(
     Raises:
         InputError: the data, the masks or the processes do not fit the settings.
         CheckpointError: `run_dir` holds a checkpoint, and it is not to be used or cannot be.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; after the step at hand and, with `run_dir`, a checkpoint.
+        KeyboardInterrupt: Ctrl-C; with `run_dir` SIGTERM too, and after the step at hand and a checkpoint.
     """
     test = test or samples_for_test(data)
     with ExitStack() as stack:
@@ -72,19 +71,15 @@ def run_training(
         devices = [job.device] if job.device.type == "cuda" else []
         stack.enter_context(torch.random.fork_rng(devices))
         stack.enter_context(MEMORY[settings.memory](model))
-        is_interrupted = stack.enter_context(noted_interrupts())
         model.train()
         for term in terms:
             term.step = start * settings.accumulate
         for step in range(start, job.total_steps):
             reached = _evaluated(job, job.take(step), test)
-            stops = job.world.any(is_interrupted())
             if directory is not None:
-                directory.note(reached, stops)
+                directory.note(reached)
             for observer in observers:
                 observer(reached)
-            if stops and reached.step < job.total_steps:
-                raise KeyboardInterrupt(_farewell(reached, run_dir))
         reset_neurons(model)
 
 
@@ -133,13 +128,6 @@ def _evaluated(job: Job, reached: Progress, test: Samples | None) -> Progress:
     if test is None or rest or not every or (epochs % every and reached.step < job.total_steps):
         return reached
     return replace(reached, accuracy=share_recognised(job.model, test, job.world))
-
-
-def _farewell(reached: Progress, run_dir: Path | None) -> str:
-    done = f"stopped after step {reached.step} of {reached.total_steps}"
-    if run_dir is None:
-        return f"{done}; nothing is kept without run_dir"
-    return f"{done}; the checkpoint in '{run_dir}' goes on from there with resume"
 
 
 def _check_schedules(model: nn.Module, total_steps: int) -> None:
