@@ -16,6 +16,9 @@ import numpy.typing as npt
 
 from spikenm_compile.errors import DataError
 
+VERSION = 1
+"""Of the way in which frames are cut; another one makes all of them anew."""
+
 Counts = npt.NDArray[np.float32]
 
 
@@ -44,8 +47,13 @@ class FrameCache:
         return counts
 
     def _path(self, making: object, source: Path) -> Path:
-        stat = source.stat()
-        key = f"{making!r} {stat.st_size} {stat.st_mtime_ns}"
+        try:
+            stat = source.stat()
+        except OSError as error:
+            raise DataError(
+                f"{source} cannot be read ({error.strerror}); check its place and its permissions"
+            ) from error
+        key = f"{VERSION} {making!r} {stat.st_size} {stat.st_mtime_ns}"
         return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
 
 
@@ -65,9 +73,12 @@ def _write(path: Path, counts: Counts) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        with os.fdopen(handle, "wb") as file:
-            np.savez_compressed(file, frames=counts.astype(smallest))
-        os.replace(name, path)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.savez_compressed(file, frames=counts.astype(smallest))
+            os.replace(name, path)
+        finally:
+            Path(name).unlink(missing_ok=True)
     except OSError as error:
         raise DataError(
             f"the cache {path.parent} cannot be written ({error}); give a folder with room to write"

@@ -44,7 +44,7 @@ def load_cifar10_dvs(root: Path, split: Split, options: DataOptions) -> EventFra
 
 def _numbered(folder: Path, name: str) -> list[tuple[int, Path]]:
     """Recordings of a class by the number in their name."""
-    found = ((re.fullmatch(rf"cifar10_{name}_(\d+)\.aedat", path.name), path) for path in folder.iterdir())
+    found = ((re.fullmatch(rf"cifar10_{name}_(\d+)\.aedat", path.name), path) for path in folder.glob("*.aedat"))
     return sorted((int(match[1]), path) for match, path in found if match)
 
 

@@ -20,6 +20,8 @@ from spikenm_compile.training.datasets.recordings import EventFrames, Recording
 
 NUM_CLASSES = 11
 FRAMES = Frames(num_steps=16, by="count")
+MOST_DIGITS = 18
+"""Of a number that fits in 64 bits."""
 FOLDER = "DvsGesture"
 SOURCE = Source(
     "dvs128-gesture",
@@ -56,8 +58,10 @@ def _gestures(folder: Path, trials: Path, name: str) -> list[Recording]:
 
 def _gesture(recording: Path, labels: Path, number: int, row: str) -> Recording:
     entries = row.split(",")
-    if len(entries) != 3 or not all(entry.strip().isdecimal() for entry in entries):
-        raise DataError(f"{labels}, line {number}: '{row}' is not class,start,end in whole numbers; take a fresh copy")
+    if len(entries) != 3 or not all(entry.strip().isdecimal() and len(entry) < MOST_DIGITS for entry in entries):
+        raise DataError(
+            f"{labels}, line {number}: '{row[:60]}' is not class,start,end in whole numbers; take a fresh copy"
+        )
     label, start, stop = map(int, entries)
     if not 1 <= label <= NUM_CLASSES or start >= stop:
         raise DataError(

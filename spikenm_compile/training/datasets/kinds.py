@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class Source:
         Raises:
             DataError: it does not.
         """
-        if not path.exists():
+        if not os.path.exists(path):  # Path.exists raises where a folder may not be read
             raise DataError(
                 f"{self.name}: there is no {path}; expected in the root are {self.expects}; "
                 f"{self.published}, unpack it there"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +27,8 @@ LONGEST_S = 60.0
 """Spoken digits last about a second; longer than this is damage."""
 FRAMES = Frames(num_steps=100, by="time", step_us=14_000)
 SOURCE = Source("shd", "shd_train.h5 and shd_test.h5", "published by Zenke Lab as the Heidelberg Spiking Datasets")
-BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+Number = TypeVar("Number", bound=np.generic)
+BROKEN = (OSError, RuntimeError, KeyError, ValueError, TypeError, AttributeError, OverflowError, MemoryError)
 """What h5py raises for files that are damaged or hold something else."""
 
 
@@ -47,7 +48,7 @@ class SpokenDigits(Samples):
         lengths = [len(labels), len(self._entry("spikes/times")), len(self._entry("spikes/units"))]
         if len(set(lengths)) != 1:
             raise self._damaged(f"labels, times and units have {lengths} entries", "there is one of each per sample")
-        self.labels: npt.NDArray[np.int64] = self._value(labels, slice(None)).astype(np.int64)
+        self.labels = self._value(labels, slice(None), np.int64)
         wrong = np.flatnonzero((self.labels < 0) | (self.labels >= NUM_CLASSES))
         if len(wrong):
             raise self._damaged(
@@ -67,8 +68,8 @@ class SpokenDigits(Samples):
 
     def events(self, index: int) -> Events:
         """Spikes of a sample: x is the channel, t in microseconds, y and polarity are 0."""
-        times = self._value(self._entry("spikes/times"), index).astype(np.float64)
-        units = self._value(self._entry("spikes/units"), index).astype(np.int64)
+        times = self._value(self._entry("spikes/times"), index, np.float64)
+        units = self._value(self._entry("spikes/units"), index, np.int64)
         if times.shape != units.shape or times.ndim != 1:
             raise self._damaged(
                 f"sample {index} has {times.shape} times, {units.shape} units", "each spike has one of both"
@@ -84,17 +85,19 @@ class SpokenDigits(Samples):
         if self._opened is None or self._opened[0] != os.getpid():
             self._opened = os.getpid(), _open(self.path)
         try:
-            return self._opened[1][name]
+            entry = self._opened[1][name]
+            (_,) = entry.shape
+            return entry
         except BROKEN as error:
             raise self._damaged(
                 f"{name} cannot be read ({error})", "files of SHD have labels, spikes/times and units"
             ) from error
 
-    def _value(self, entry: Any, index: int | slice) -> npt.NDArray[np.generic]:
+    def _value(self, entry: Any, index: int | slice, kind: type[Number]) -> npt.NDArray[Number]:
         try:
-            return np.asarray(entry[index])
+            return np.asarray(entry[index]).astype(kind)
         except BROKEN as error:
-            raise self._damaged(f"{entry.name}[{index}] cannot be read ({error})", "whole files are read") from error
+            raise self._damaged(f"{entry.name} cannot be read ({error})", "numbers are expected there") from error
 
     def _damaged(self, found: str, supported: str) -> DataError:
         return DataError(f"{self.path}: {found}; {supported}; take a fresh copy of the file")

@@ -67,7 +67,7 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
             "Pillow is not installed; images of Tiny ImageNet are JPEG files; use pip install 'spikenm-compile[data]'"
         ) from error
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("JPEG",)) as image:
             if image.size != (SIZE, SIZE):
                 raise DataError(
                     f"{path} has {image.size[0]}×{image.size[1]} pixels; images of Tiny ImageNet have {SIZE}×{SIZE}; "

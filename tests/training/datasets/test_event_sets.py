@@ -52,13 +52,15 @@ def test_the_example_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_samples_of_dvs128_gesture_are_parts_of_recordings(tmp_path: Path) -> None:
     events = random_events(900, 128)
+    start, stop = events["t"][[300, 400]]  # of events: the end does not belong to a part
     folder = tmp_path / "DvsGesture"
     write(folder / "user01_led.aedat", aedat3_bytes(events))
-    write(folder / "user01_led_labels.csv", f"{TITLES}1,100000,200000\n11,200000,260000\n1,260000,270000\n")
+    write(folder / "user01_led_labels.csv", f"{TITLES}1,100,{start}\n11,{start},{stop}\n1,{stop},270000\n")
     write(folder / "trials_to_train.txt", "user01_led.aedat\n\n")
     data = load_dvs128_gesture(tmp_path, "train", DataOptions(Frames(3)))
     assert [r.label for r in data.recordings] == [0, 10, 0]
-    part = events[(events["t"] >= 200_000) & (events["t"] < 260_000)]
+    part = events[(events["t"] >= start) & (events["t"] < stop)]
+    assert len(part) == 100
     assert np.array_equal(data.events(1), part)
     assert np.array_equal(data[1][0].numpy(), count_events(part, Frames(3), 128, 128))
 
@@ -103,6 +105,14 @@ def test_a_damaged_file_of_the_cache_is_named(tmp_path: Path) -> None:
             data[0]
 
 
+def test_a_file_that_is_gone_is_named(tmp_path: Path) -> None:
+    for cache in (None, tmp_path / "cache"):
+        data = load_n_mnist(write_n_mnist(tmp_path / "files"), "train", DataOptions(cache=cache))
+        data.recordings[0].path.unlink()
+        with pytest.raises(DataError, match=r"00000\.bin cannot be read \(No such file"):
+            data[0]
+
+
 def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     data = load_n_mnist(write_n_mnist(tmp_path / "files"), "train", DataOptions(cache=write(tmp_path / "file", b"")))
     with pytest.raises(DataError, match=r"cannot be written .*; give a folder"):
@@ -115,6 +125,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         ("../other.aedat\n", "", r"names '\.\./other\.aedat'; lines are names of \.aedat files"),
         ("a.aedat\n", TITLES + "1,2\n", r"line 2: '1,2' is not class,start,end"),
         ("a.aedat\n", TITLES + "\n12,1,2\n", "line 3: class 12 from 1 to 2; classes are 1 to 11"),
+        ("a.aedat\n", TITLES + "1,2," + "9" * 5000, "line 2: '1,2,9+' is not class"),
         ("a.aedat\n", TITLES + "1,5,5\n", "class 1 from 5 to 5"),
         ("a.aedat\n", TITLES, "trials_to_test.txt holds no samples"),
         ("b.aedat\n", TITLES, r"there is no .*b\.aedat; expected in the root are trials_to_train\.txt"),

@@ -83,10 +83,12 @@ def test_files_that_are_no_shd_are_refused(tmp_path: Path) -> None:
         file["labels"] = [1]
     with pytest.raises(DataError, match="spikes/times cannot be read"):
         load_shd(tmp_path, "test", DataOptions())
-    with h5py.File(path, "w") as file:
-        file["labels/inner"] = [1]
-    with pytest.raises(DataError, match="cannot be read"):
-        load_shd(tmp_path, "test", DataOptions())
+    for name, value in (("labels/inner", [1]), ("labels", 1), ("labels", ["a"])):
+        with h5py.File(path, "w") as file:
+            file[name] = value
+            file["spikes/times"] = file["spikes/units"] = [1]
+        with pytest.raises(DataError, match=r"labels\S* cannot be read"):
+            load_shd(tmp_path, "test", DataOptions())
 
 
 def test_a_file_that_is_cut_off_ends_in_one_sentence(tmp_path: Path) -> None:

@@ -50,6 +50,30 @@ def test_images_that_are_none_are_refused(tmp_path: Path) -> None:
         data[0]
 
 
+def test_a_damaged_image_never_ends_in_a_traceback(tmp_path: Path) -> None:
+    data = load_tiny_imagenet(write_images(tmp_path), "train", DEFAULT)
+    path = data.files[0].path
+    whole, rng = path.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(500):
+        damaged = bytearray(whole)
+        for place in rng.integers(0, len(whole), 3):
+            damaged[place] = rng.integers(0, 256)
+        write(path, bytes(damaged))
+        try:
+            assert data[0][0].shape == (3, 64, 64)
+        except DataError:
+            refused += 1
+    assert refused > 10
+
+
+def test_images_of_another_format_are_refused(tmp_path: Path) -> None:
+    data = load_tiny_imagenet(write_images(tmp_path), "train", DEFAULT)
+    Image.new("RGB", (64, 64)).save(data.files[0].path, "PNG")
+    with pytest.raises(DataError, match="is no whole image"):
+        data[0]
+
+
 def test_images_of_another_size_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has 32×32 pixels; images of Tiny ImageNet have 64×64"):
         load_tiny_imagenet(write_images(tmp_path, 32), "train", DEFAULT)[0]
