@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 DESCRIPTION = (
     """Build an artifact from a trained spiking network. Without MODEL: the digits network that the package carries."""
 )
-EPILOG = """MODEL is FILE.py:factory, whose factory takes nothing and returns (model, example_inputs), or DIR/recipe.toml,
-which a training (python -m spikenm_compile train) left beside its weights.
+EPILOG = """MODEL is FILE.py:factory, whose factory takes nothing and returns (model, example_inputs), or recipe.toml
+from a directory where `python -m spikenm_compile train` has left it beside weights.
 Exit codes: 0 built, 1 an error that the message explains, 2 wrong arguments."""
 
 

@@ -12,10 +12,12 @@ from safetensors.torch import save_file
 from torch import nn
 
 from spikenm_compile.compiler import fold
-from spikenm_compile.console import progress
 from spikenm_compile.network import EXAMPLES
-from spikenm_compile.training.distributed import this_world
+from spikenm_compile.training.checkpoint import read_checkpoint
+from spikenm_compile.training.distributed import process_group, this_world
 from spikenm_compile.training.evaluation import share_recognised
+from spikenm_compile.training.networks.task import Task
+from spikenm_compile.training.progress_bar import progress_bar
 from spikenm_compile.training.recipe import Recipe
 from spikenm_compile.training.recipe_data import load_samples, task_of
 from spikenm_compile.training.recipe_model import (
@@ -26,7 +28,6 @@ from spikenm_compile.training.recipe_model import (
     is_dense,
     make_model,
 )
-from spikenm_compile.training.step import Progress
 from spikenm_compile.training.trainer import run_training
 
 RECIPE_NAME = "recipe.toml"
@@ -39,26 +40,38 @@ def run_recipe(recipe: Recipe, *, resume: bool) -> str:
         recipe: what to do.
         resume: go on from the checkpoint in its directory, where there is one.
 
+    Under torchrun every process has to call it; all but the first return "".
+
     Raises:
         SpikenmError: the data, the network, the masks or the directory are not as the recipe says.
     """
-    task, settings = task_of(recipe.data), recipe.training
+    task = task_of(recipe.data)
     train, test = load_samples(recipe, "train"), load_samples(recipe, "test")
-    steps = settings.total_steps(len(train))
-    model = make_model(recipe, task)
-    add_masks(model, recipe, task, steps, print)
-    model.to("cuda" if torch.cuda.is_available() else "cpu")
-    with progress(f"train {recipe.network.name}", steps) as advance:
-
-        def show(reached: Progress) -> None:
-            advance(f"loss {reached.loss:.3f}")
-
-        run_training(model, train, settings, recipe.out, [show], test=test, resume=resume)
-    if not is_dense(recipe):
-        fold(model)
-    share = share_recognised(model, test, this_world())
-    _save(model.cpu(), recipe)
+    steps = recipe.training.total_steps(len(train))
+    with process_group() as world, progress_bar(f"train {recipe.network.name}", steps) as show:
+        model = make_model(recipe, task)
+        add_masks(model, recipe, task, steps, print if world.is_first else None)
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        observers = [show] if world.is_first else []
+        run_training(model, train, recipe.training, recipe.out, observers, test=test, resume=resume)
+    if not world.is_first:
+        return ""
+    folded = _folded(recipe, task, steps)
+    share = share_recognised(folded, test, this_world())
+    _save(folded, recipe)
     return f"test accuracy {share:.2%} of {len(test)} samples\nweights: {recipe.out / WEIGHTS_NAME}\n{_next(recipe)}"
+
+
+def _folded(recipe: Recipe, task: Task, steps: int) -> nn.Module:
+    """The trained network with its masks folded, from the last checkpoint, which is whole however it was trained."""
+    checkpoint = read_checkpoint(recipe.out)
+    assert checkpoint is not None
+    model = make_model(recipe, task)
+    add_masks(model, recipe, task, steps, None)
+    prefix = "model/"
+    state = {k.removeprefix(prefix): tensor for k, tensor in checkpoint.tensors.items() if k.startswith(prefix)}
+    model.load_state_dict(state)
+    return model if is_dense(recipe) else fold(model)
 
 
 def _save(model: nn.Module, recipe: Recipe) -> None:
@@ -102,7 +115,7 @@ def to_toml(tables: Mapping[str, Mapping[str, Any]], prefix: str = "") -> str:
         path = f"{prefix}{name}"
         values = {key: value for key, value in table.items() if not isinstance(value, dict)}
         inner = {key: value for key, value in table.items() if isinstance(value, dict)}
-        parts.append("\n".join([f"[{path}]", *(f"{_text(key)} = {_toml(value)}" for key, value in values.items()), ""]))
+        parts.append("\n".join([f"[{path}]", *(f"{_key(key)} = {_toml(value)}" for key, value in values.items()), ""]))
         if inner:
             parts.append(to_toml(inner, f"{path}."))
     return "\n".join(parts)
@@ -114,6 +127,10 @@ def _toml(value: object) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
     return _text(value) if isinstance(value, str) else repr(value)
+
+
+def _key(name: str) -> str:
+    return name if name.replace("-", "").replace("_", "").isalnum() and name.isascii() else _text(name)
 
 
 def _text(value: str) -> str:

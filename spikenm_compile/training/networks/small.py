@@ -1,4 +1,4 @@
-"""Small networks: the two whose weights the package carries, and linear layers for samples that are no images."""
+"""Small networks: those for the data sets that are made here, and linear layers for samples that are no images."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from torch import nn
 
 from spikenm_compile.errors import InputError
 from spikenm_compile.training.digits import digits_net
+from spikenm_compile.training.event_digits import SIZE as EVENT_SIZE
+from spikenm_compile.training.event_digits import event_digits_net
 from spikenm_compile.training.gestures import CLASSES, SIZE, GestureNet
 from spikenm_compile.training.networks.blocks import Classifier, SpikingLinear
 from spikenm_compile.training.networks.neurons import NeuronOptions
@@ -25,6 +27,12 @@ def gestures(task: Task) -> nn.Module:
     """The network of `spikenm_compile.training.gestures`; its neurons are fixed."""
     _refuse_other(task, "gestures", (2, SIZE, SIZE), len(CLASSES), has_time=True)
     return GestureNet()
+
+
+def event_digits(task: Task, *, width: int = 32) -> nn.Module:
+    """The network of `spikenm_compile.training.event_digits`; its neurons are fixed."""
+    _refuse_other(task, "event-digits", (2, EVENT_SIZE, EVENT_SIZE), 10, has_time=True)
+    return event_digits_net(width)
 
 
 def mlp(task: Task, neuron: NeuronOptions, *, hidden: tuple[int, ...] = (256, 256)) -> nn.Module:

@@ -18,6 +18,7 @@ from spikenm_compile.training.tables import Where, checked, field_types, make, n
 NETWORKS: dict[str, Callable[..., nn.Module]] = {
     # of this package
     "digits": small.digits,
+    "event-digits": small.event_digits,
     "gestures": small.gestures,
     "mlp": small.mlp,
     "vgg11": vgg.vgg11,

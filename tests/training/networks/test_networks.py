@@ -31,6 +31,7 @@ Case = tuple[str, Task, dict[str, Any], int]
 NATIVE: list[Case] = [
     ("digits", DIGITS, {}, 3),
     ("gestures", GESTURES, {}, 2),
+    ("event-digits", Task((2, 16, 16), 10, 8, has_time=True), {"width": 8}, 3),
     ("mlp", VECTORS, {"hidden": [16, 16]}, 1),
     ("vgg11", IMAGES, {"width": 4}, 7),
     ("vgg16", EVENTS, {"width": 4, "neuron": "if"}, 12),
