@@ -1,7 +1,17 @@
+import itertools
+
 import pytest
 import torch
 
-from spikenm_compile.learning.sampling import gumbel, hard_mask, initial_logits, relaxed_gradient, successive_softmax
+from spikenm_compile.learning.sampling import (
+    group_softmax,
+    gumbel,
+    hard_mask,
+    initial_logits,
+    relaxed_gradient,
+    subset_marginals,
+    successive_softmax,
+)
 from spikenm_compile.pattern import Pattern
 
 
@@ -62,3 +72,40 @@ def test_the_relaxed_gradient_is_that_of_finite_differences() -> None:
         change[i] = step
         difference = successive_softmax(scores + change, 2, 2.0) - successive_softmax(scores - change, 2, 2.0)
         assert float(actual[i]) == pytest.approx(float((gradient * difference).sum() / (2 * step)), abs=1e-7)
+
+
+def test_marginals_are_sums_over_all_subsets() -> None:
+    scores = randn(3, 6, seed=4).double()
+    weights = {members: scores[:, members].sum(-1).exp() for members in itertools.combinations(range(6), 3)}
+    total = torch.stack(list(weights.values())).sum(0)
+    expected = torch.stack([sum(w for m, w in weights.items() if j in m) / total for j in range(6)], -1)
+    torch.testing.assert_close(subset_marginals(2.0 * scores, 3, 2.0), expected)
+
+
+def test_marginals_of_distant_scores_stay_finite() -> None:
+    marginals = subset_marginals(torch.tensor([[200.0, -300.0, 150.0, 0.0]]), 2, 1.0)
+    torch.testing.assert_close(marginals, torch.tensor([[1.0, 0.0, 1.0, 0.0]]))
+
+
+def test_the_gradient_through_marginals_is_that_of_finite_differences() -> None:
+    scores, gradient = randn(5, seed=1).double(), randn(5, seed=2).double()
+    actual = relaxed_gradient(scores, gradient, 2, 2.0, subset_marginals)
+    for i in range(5):
+        change = torch.zeros(5, dtype=torch.float64)
+        change[i] = 1e-6
+        difference = subset_marginals(scores + change, 2, 2.0) - subset_marginals(scores - change, 2, 2.0)
+        assert float(actual[i]) == pytest.approx(float((gradient * difference).sum() / 2e-6), abs=1e-7)
+
+
+def test_the_softmax_of_groups_is_a_softmax() -> None:
+    scores = 40.0 * randn(7, 3, 8)
+    torch.testing.assert_close(group_softmax(scores), scores.softmax(-1))
+    with_nothing = torch.tensor([-float("inf"), 1.0, 2.0])
+    torch.testing.assert_close(group_softmax(with_nothing), with_nothing.softmax(-1))
+
+
+def test_noise_of_few_bits_has_no_outliers() -> None:
+    noise = gumbel(torch.zeros(50_000, dtype=torch.bfloat16), "few bits")
+    assert noise.dtype is torch.bfloat16
+    assert float(noise.max()) < 17.0
+    assert len(noise.unique()) > 500  # type: ignore[no-untyped-call]
