@@ -93,7 +93,8 @@ def _finished(run_dir: Path) -> dict[str, Tensor]:
     victim.join()
     if victim.exitcode:
         raise RuntimeError("the training failed; its own message stands above")
-    return load_file(run_dir / FINAL)
+    weights: dict[str, Tensor] = load_file(run_dir / FINAL)
+    return weights
 
 
 def _kill(run_dir: Path, moments: random.Random) -> str:

@@ -17,10 +17,12 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from spikenm_compile.errors import InputError
+from spikenm_compile.learning import masked_layers
+from spikenm_compile.learning.learners.spikenm import SpikeNM
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +99,30 @@ def check_shares(world: World, batch_size: int, accumulate: int) -> None:
 def distribute(model: nn.Module, world: World, mode: str) -> nn.Module:
     """What computes the forward pass such that gradients are the mean over all processes.
 
-    "ddp": each process holds the whole model. "fsdp": each holds a share of every parameter and of its optimiser
-    state, split along the output channels, so that groups stay whole; the model itself is changed.
+    "ddp": each process holds the whole model. "fsdp": each holds a share of every parameter, of its optimiser state
+    and of its credit, split along the output channels; the model itself is changed.
+
+    Raises:
+        InputError: FSDP2 does not take the model.
     """
     if world.size == 1:
         return model
     if mode == "ddp":
         return DistributedDataParallel(model)
-    if not isinstance(model, FSDPModule):
+    try:
         fully_shard(model)
+    except ValueError as error:
+        raise InputError(f"FSDP2 does not take this model: {error}; train it with distributed='ddp'") from error
+    shard_credits(model)
     return model
+
+
+def shard_credits(model: nn.Module) -> None:
+    """Split the credit of each mask as its logits are split."""
+    for _, _, learner in masked_layers(model):
+        if isinstance(learner, SpikeNM) and learner.credit is not None and isinstance(learner.logits, DTensor):
+            split = learner.logits
+            learner.credit = distribute_tensor(learner.credit, split.device_mesh, split.placements)
 
 
 def summing(runner: nn.Module, is_last: bool) -> AbstractContextManager[None]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from spikenm_compile.learning import tell_loss
 from spikenm_compile.training.batches import Samples, number_of, order_of, read_batch
 from spikenm_compile.training.distributed import World, summing
 from spikenm_compile.training.evaluation import reset_neurons
@@ -106,6 +107,7 @@ class Job:
                 value = self.loss(self.forward(images.to(self.device)), labels.to(self.device))
                 value = torch.stack([value, *(term.penalty() for term in self.terms)]).sum() / self.settings.accumulate
             value.backward()  # type: ignore[no-untyped-call]
+        tell_loss(self.model, value * self.settings.accumulate)
         return float(value.detach())
 
 

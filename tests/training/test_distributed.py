@@ -17,8 +17,10 @@ from training_runs import TinyNet, masked_net, samples
 
 from spikenm_compile.errors import InputError
 from spikenm_compile.learning import masked_layers
+from spikenm_compile.learning.sharding import local, whole
 from spikenm_compile.training.checkpoint import read_checkpoint
 from spikenm_compile.training.distributed import process_group
+from spikenm_compile.training.mask_watch import kept_weights
 from spikenm_compile.training.metrics import read_metrics
 from spikenm_compile.training.settings import Settings
 from spikenm_compile.training.step import Progress
@@ -39,10 +41,10 @@ def plain_net(settings: Settings) -> TinyNet:
 def trained(settings: Settings, run_dir: Path | None = None, stop: int | None = None) -> tuple[nn.Module, list[Tensor]]:
     """The network and its mask at each step."""
     net, masks = plain_net(settings), []
-    (_, _, learner), *_ = masked_layers(net)
+    (_, layer, learner), *_ = masked_layers(net)
 
     def observe(reached: Progress) -> None:
-        masks.append(learner.final_mask())
+        masks.append(kept_weights(layer, learner))
         if reached.step == stop:
             raise Stop
 
@@ -79,13 +81,19 @@ def close(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
 
 def state_and_masks(settings: Settings, run_dir: Path | None = None, stop: int | None = None) -> object:
     net, masks = trained(settings, run_dir, stop)
-    return net.state_dict(), torch.stack(masks)
+    return {name: whole(tensor) for name, tensor in net.state_dict().items()}, torch.stack(masks)
 
 
 @pytest.mark.parametrize(
     "settings",
-    [SETTINGS, replace(SETTINGS, accumulate=2), replace(SETTINGS, optimizer="SGD", lr=0.1)],
-    ids=["adamw", "in parts", "sgd"],
+    [
+        SETTINGS,
+        replace(SETTINGS, accumulate=2),
+        replace(SETTINGS, optimizer="SGD", lr=0.1),
+        replace(SETTINGS, distributed="fsdp"),
+        replace(SETTINGS, distributed="fsdp", accumulate=2),
+    ],
+    ids=["adamw", "in parts", "sgd", "fsdp", "fsdp in parts"],
 )
 def test_two_processes_train_as_one_and_have_the_same_masks(tmp_path: Path, settings: Settings) -> None:
     net, masks = trained(settings)
@@ -96,13 +104,27 @@ def test_two_processes_train_as_one_and_have_the_same_masks(tmp_path: Path, sett
     assert all(torch.equal(first[0][k], second[0][k]) for k in first[0])
 
 
-def test_a_checkpoint_moves_between_one_process_and_two(tmp_path: Path) -> None:
+def test_fsdp_keeps_half_of_weights_logits_credits_and_optimiser_state(tmp_path: Path) -> None:
+    def run() -> object:
+        net = plain_net(SETTINGS)
+        run_training(net, samples(), replace(SETTINGS, distributed="fsdp"))
+        return {name: local(tensor) for name, tensor in net.state_dict().items()}
+
+    expected = {name: tensor.shape for name, tensor in plain_net(SETTINGS).state_dict().items()}
+    for state in in_two_processes(run, tmp_path):
+        for name in ("second.weight", "second.mask.logits", "second.mask.credit", "head.bias"):
+            assert state[name].shape == (expected[name][0] // 2, *expected[name][1:])
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_a_checkpoint_moves_between_one_process_and_two(tmp_path: Path, mode: str) -> None:
+    two = replace(SETTINGS, distributed=mode)
     expected, _ = trained(SETTINGS)
     narrow, wide = tmp_path / "from-one", tmp_path / "from-two"
     trained(SETTINGS, narrow, stop=7)
-    first, _ = in_two_processes(lambda: state_and_masks(SETTINGS, narrow), tmp_path)
+    first, _ = in_two_processes(lambda: state_and_masks(two, narrow), tmp_path)
     assert close(expected.state_dict(), first[0])
-    in_two_processes(lambda: state_and_masks(SETTINGS, wide, stop=7), tmp_path)
+    in_two_processes(lambda: state_and_masks(two, wide, stop=7), tmp_path)
     found = read_checkpoint(wide)
     assert found is not None
     assert found.step == 4

@@ -9,6 +9,7 @@ from training_runs import masked_net, same_state, samples, tiny_run
 
 from spikenm_compile.errors import InputError, ToolError
 from spikenm_compile.learning import masked_layers
+from spikenm_compile.learning.learners.spikenm import SpikeNM
 from spikenm_compile.training.curves import draw_curves
 from spikenm_compile.training.mask_watch import entropy, kept_weights, share_lost
 from spikenm_compile.training.metrics import NAME, read_metrics
@@ -46,16 +47,17 @@ def test_a_log_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_flips_and_entropy_are_what_they_say() -> None:
-    (_, _, learner), *_ = masked_layers(masked_net(SETTINGS))
+    (_, layer, learner), *_ = masked_layers(masked_net(SETTINGS))
+    assert isinstance(learner, SpikeNM)
     with torch.no_grad():
         learner.logits.zero_()
         assert entropy(learner) == pytest.approx(1.0)
         learner.logits[:, ::4] = 100.0
         assert entropy(learner) == pytest.approx(0.0, abs=1e-6)
-        before = kept_weights(learner)
+        before = kept_weights(layer, learner)
         learner.logits[:, 2::4] = 50.0
     assert int(before.sum()) == 16 * 16 // 2
-    assert share_lost(before, kept_weights(learner)) == pytest.approx(0.5)
+    assert share_lost(before, kept_weights(layer, learner)) == pytest.approx(0.5)
 
 
 def test_curves_are_drawn_of_what_there_is(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from training_runs import TinyNet, masked_net, samples
 
 from spikenm_compile.errors import InputError
 from spikenm_compile.learning import fold_masks, masked_layers
+from spikenm_compile.learning.learners.spikenm import SpikeNM
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.training.settings import Settings
 from spikenm_compile.training.step import Progress
@@ -43,6 +44,7 @@ def test_masks_hold_at_every_step_and_stand_still_in_the_tail(change: dict[str, 
     net = masked_net(settings)
     (_, layer, learner), *_ = masked_layers(net)
     assert isinstance(layer.weight, Tensor)
+    assert isinstance(learner, SpikeNM)
     weight, logits, masked = layer.weight, [], []
 
     def observe(reached: Progress) -> None:

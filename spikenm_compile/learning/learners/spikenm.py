@@ -23,7 +23,7 @@ from spikenm_compile.learning.eid import eid_gradient, soft_target, update_credi
 from spikenm_compile.learning.logits import WeightLogits, rms
 from spikenm_compile.learning.options import LearnerName
 from spikenm_compile.learning.sampling import RELAXATIONS, relaxed_gradient
-from spikenm_compile.learning.sharding import whole
+from spikenm_compile.learning.sharding import local, rows_of, whole
 
 
 class SpikeNM(WeightLogits):
@@ -51,8 +51,9 @@ class SpikeNM(WeightLogits):
             task = relaxed_gradient(scores, task, pattern.n, options.relaxation_temperature, relaxation)
         gradient = options.task_weight * task / rms(task)
         if self.credit is not None and (weight := options.schedule.eid_weight(step)) > 0.0:
-            self.credit.copy_(update_credit(self.credit, signal, options.credit_decay))
-            target = soft_target(groups(self.credit), options.target_temperature)
+            credit = update_credit(whole(self.credit), signal, options.credit_decay)
+            local(self.credit).copy_(rows_of(credit, self.credit))
+            target = soft_target(groups(credit), options.target_temperature)
             scores = options.schedule.logit_rate * groups(whole(self.logits.detach()))
             gradient = gradient + weight * eid_gradient(scores, target)
         return self.pattern.ungroup(gradient)
