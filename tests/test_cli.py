@@ -40,7 +40,7 @@ def test_help_names_every_command_and_build(capsys: pytest.CaptureFixture[str]) 
         main(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for word in ("demo", "verify", "inspect", "doctor", "python -m spikenm_compile.build", "Exit codes"):
+    for word in ("demo", "train", "verify", "inspect", "doctor", "python -m spikenm_compile.build", "Exit codes"):
         assert word in text
 
 

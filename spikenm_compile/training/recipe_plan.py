@@ -11,7 +11,7 @@ from spikenm_compile.training.recipe import Recipe
 from spikenm_compile.training.recipe_data import task_of
 from spikenm_compile.training.recipe_model import add_masks, make_model
 
-HOUR, MINUTE = 3600, 60
+DAY, HOUR, MINUTE = 86400, 3600, 60
 UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
@@ -83,15 +83,19 @@ def size(number: float) -> str:
     """Bytes with a unit."""
     for unit in UNITS[:-1]:
         if number < 1000:
-            return f"{number:.3g} {unit}"
+            return f"{_short(number)} {unit}"
         number /= 1000
-    return f"{number:.3g} {UNITS[-1]}"
+    return f"{_short(number)} {UNITS[-1]}"
 
 
 def duration(seconds: float) -> str:
     """Seconds with a unit."""
-    if seconds < 1:
-        return f"{1000 * seconds:.3g} ms"
-    if seconds < MINUTE:
-        return f"{seconds:.3g} s"
-    return f"{seconds / MINUTE:.3g} min" if seconds < HOUR else f"{seconds / HOUR:.3g} h"
+    for unit, name in ((DAY, "days"), (HOUR, "h"), (MINUTE, "min"), (1, "s")):
+        if seconds >= unit:
+            return f"{_short(seconds / unit)} {name}"
+    return f"{_short(1000 * seconds)} ms"
+
+
+def _short(number: float) -> str:
+    """Three digits, or more in front of the point."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
