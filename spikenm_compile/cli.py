@@ -90,7 +90,8 @@ def _train(options: argparse.Namespace) -> int:
     else:
         from spikenm_compile.training.recipe_run import run_recipe
 
-        print(run_recipe(recipe, resume=options.resume))
+        if said := run_recipe(recipe, resume=options.resume):  # torchrun's other processes have nothing to say
+            print(said)
     return 0
 
 

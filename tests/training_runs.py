@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from spikenm_compile.learning import MaskOptions, Schedule, attach_mask
+from spikenm_compile.learning.options import LearnerName
 from spikenm_compile.neurons import LIF
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.training.batches import Samples
@@ -44,18 +45,31 @@ def samples(number: int = 40) -> Samples:
     return TensorDataset(inputs, (inputs[:, ::2].argmax(-1)))
 
 
-def masked_net(settings: Settings, *, norm: bool = True, dropout: float = 0.1, noise: float = 0.5) -> TinyNet:
+def masked_net(
+    settings: Settings,
+    *,
+    norm: bool = True,
+    dropout: float = 0.1,
+    noise: float = 0.5,
+    learner: LearnerName = "spikenm",
+) -> TinyNet:
     torch.manual_seed(0)
     net = TinyNet(norm, dropout)
     schedule = Schedule(settings.total_steps(len(samples())), noise=noise)
-    attach_mask(net.second, Pattern(2, 4), MaskOptions(schedule), "second")
+    pattern = Pattern(2, 4, staggered=learner == "staggered")
+    attach_mask(net.second, pattern, MaskOptions(schedule, learner=learner), "second")
     return net
 
 
 def tiny_run(
-    settings: Settings, run_dir: Path | None = None, *, resume: bool = False, observers: tuple[Observer, ...] = ()
+    settings: Settings,
+    run_dir: Path | None = None,
+    *,
+    resume: bool = False,
+    observers: tuple[Observer, ...] = (),
+    learner: LearnerName = "spikenm",
 ) -> TinyNet:
-    net = masked_net(settings)
+    net = masked_net(settings, learner=learner)
     run_training(net, samples(), settings, run_dir, observers, resume=resume)
     return net
 

@@ -17,6 +17,7 @@ from training_runs import TinyNet, masked_net, samples
 
 from spikenm_compile.errors import InputError
 from spikenm_compile.learning import masked_layers
+from spikenm_compile.learning.options import LearnerName
 from spikenm_compile.learning.sharding import local, whole
 from spikenm_compile.training.checkpoint import read_checkpoint
 from spikenm_compile.training.distributed import process_group
@@ -34,13 +35,15 @@ class Stop(Exception):  # noqa: N818
     pass
 
 
-def plain_net(settings: Settings) -> TinyNet:
-    return masked_net(settings, norm=False, dropout=0.0)
+def plain_net(settings: Settings, learner: LearnerName = "spikenm") -> TinyNet:
+    return masked_net(settings, norm=False, dropout=0.0, learner=learner)
 
 
-def trained(settings: Settings, run_dir: Path | None = None, stop: int | None = None) -> tuple[nn.Module, list[Tensor]]:
+def trained(
+    settings: Settings, run_dir: Path | None = None, stop: int | None = None, name: LearnerName = "spikenm"
+) -> tuple[nn.Module, list[Tensor]]:
     """The network and its mask at each step."""
-    net, masks = plain_net(settings), []
+    net, masks = plain_net(settings, name), []
     (_, layer, learner), *_ = masked_layers(net)
 
     def observe(reached: Progress) -> None:
@@ -79,8 +82,10 @@ def close(first: dict[str, Tensor], second: dict[str, Tensor]) -> bool:
     return all(torch.allclose(first[k].double(), second[k].double(), rtol=1e-4, atol=1e-6) for k in first)
 
 
-def state_and_masks(settings: Settings, run_dir: Path | None = None, stop: int | None = None) -> object:
-    net, masks = trained(settings, run_dir, stop)
+def state_and_masks(
+    settings: Settings, run_dir: Path | None = None, stop: int | None = None, learner: LearnerName = "spikenm"
+) -> object:
+    net, masks = trained(settings, run_dir, stop, learner)
     return {name: whole(tensor) for name, tensor in net.state_dict().items()}, torch.stack(masks)
 
 
@@ -90,10 +95,9 @@ def state_and_masks(settings: Settings, run_dir: Path | None = None, stop: int |
         SETTINGS,
         replace(SETTINGS, accumulate=2),
         replace(SETTINGS, optimizer="SGD", lr=0.1),
-        replace(SETTINGS, distributed="fsdp"),
         replace(SETTINGS, distributed="fsdp", accumulate=2),
     ],
-    ids=["adamw", "in parts", "sgd", "fsdp", "fsdp in parts"],
+    ids=["adamw", "in parts", "sgd", "fsdp in parts"],
 )
 def test_two_processes_train_as_one_and_have_the_same_masks(tmp_path: Path, settings: Settings) -> None:
     net, masks = trained(settings)
@@ -102,6 +106,17 @@ def test_two_processes_train_as_one_and_have_the_same_masks(tmp_path: Path, sett
         assert close(net.state_dict(), state)
         assert torch.equal(torch.stack(masks), seen)
     assert all(torch.equal(first[0][k], second[0][k]) for k in first[0])
+
+
+@pytest.mark.parametrize(
+    ("learner", "mode"), [("sr-ste", "fsdp"), ("asp", "fsdp"), ("maskllm", "fsdp"), ("maskpro", "ddp")]
+)
+def test_every_learner_has_the_masks_of_one_process(tmp_path: Path, learner: LearnerName, mode: str) -> None:
+    settings = replace(SETTINGS, distributed=mode)
+    net, masks = trained(settings, name=learner)
+    for state, seen in in_two_processes(lambda: state_and_masks(settings, learner=learner), tmp_path):
+        assert close(net.state_dict(), state)
+        assert torch.equal(torch.stack(masks), seen)
 
 
 def test_fsdp_keeps_half_of_weights_logits_credits_and_optimiser_state(tmp_path: Path) -> None:

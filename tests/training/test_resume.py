@@ -9,6 +9,8 @@ import torch
 from training_runs import masked_net, same_state, samples, tiny_run
 
 from spikenm_compile.errors import CheckpointError, InputError
+from spikenm_compile.learning import LEARNER_NAMES
+from spikenm_compile.learning.options import LearnerName
 from spikenm_compile.training.checkpoint import NAME
 from spikenm_compile.training.metrics import read_metrics
 from spikenm_compile.training.settings import Settings
@@ -48,15 +50,25 @@ def interrupted(settings: Settings, run_dir: Path, step: int) -> None:
     ],
     ids=["adamw", "bfloat16 in parts", "momentum", "nadam", "adafactor", "compiled"],
 )
-@pytest.mark.parametrize("step", [5, 13])
-def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, change: dict[str, object], step: int) -> None:
+def test_a_resumed_training_ends_with_the_same_bits(tmp_path: Path, change: dict[str, object]) -> None:
     settings = replace(SHORT, **change)  # type: ignore[arg-type]
     expected = tiny_run(settings)
-    interrupted(settings, tmp_path, step)
-    torch.manual_seed(99)
+    for step in (5, 13):  # in the search, and in the frozen tail
+        torch.manual_seed(step)
+        with pytest.raises(Stop):
+            tiny_run(settings, tmp_path, resume=True, observers=(stop_after(step),))
     actual = tiny_run(settings, tmp_path, resume=True)
     assert same_state(expected, actual)
     assert not same_state(expected, masked_net(settings))
+
+
+@pytest.mark.parametrize("learner", LEARNER_NAMES)
+def test_every_learner_resumes_with_the_same_bits(tmp_path: Path, learner: LearnerName) -> None:
+    expected = tiny_run(SHORT, learner=learner)
+    for step in (6, 10):  # before and behind the pruning of ASP
+        with pytest.raises(Stop):
+            tiny_run(SHORT, tmp_path, resume=True, observers=(stop_after(step),), learner=learner)
+    assert same_state(expected, tiny_run(SHORT, tmp_path, resume=True, learner=learner))
 
 
 def test_the_log_has_every_step_once_after_a_resume(tmp_path: Path) -> None:
