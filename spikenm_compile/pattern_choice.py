@@ -103,7 +103,8 @@ def choose_patterns(
 
     Raises:
         PatternError: no layer can hold any of the patterns, or one cannot be read.
-        InputError: no pattern, a budget that is not in (0, 1] or impossible, a loss or cost that is not finite.
+        InputError: no pattern, a budget that is not in (0, 1] or impossible, a loss that is not finite, or a
+            cost that is not positive.
         CaptureError: the model cannot be captured.
     """
     if not 0.0 < budget <= 1.0:
@@ -113,10 +114,10 @@ def choose_patterns(
     held = _held_patterns(captured, wanted)
     modules = {name: captured.get_submodule(name) for name in held}
     base, uses = measure_use(model, modules, loss)
-    dense = _dense_cost(uses, cost)
+    dense = sum(_checked(cost, use, None) for use in uses)
 
     def option(use: LayerUse, pattern: Pattern | None) -> Option:
-        name, share = use.layer, cost(use, pattern) / dense
+        name, share = use.layer, _checked(cost, use, pattern) / dense
         rise = 0.0 if pattern is None else loss_increase(model, name, modules[name], pattern, base, loss)
         return Option(pattern, rise, share)
 
@@ -125,14 +126,14 @@ def choose_patterns(
     return ChosenPatterns(uses, chosen, base, sum(option.cost for option in chosen))
 
 
-def _dense_cost(uses: Sequence[LayerUse], cost: Cost) -> float:
-    dense = sum(cost(use, None) for use in uses)
-    if not 0.0 < dense < math.inf:
+def _checked(cost: Cost, use: LayerUse, pattern: Pattern | None) -> float:
+    found = cost(use, pattern)
+    if not 0.0 < found < math.inf:
         raise InputError(
-            f"the dense layers cost {dense:g} together, which has no shares; a cost is a positive number; check the "
-            "cost function, and that the loss runs the model"
+            f"layer '{use.layer}' costs {found} with {pattern or DENSE}; costs are positive numbers; check the cost "
+            "function, and that the loss runs the model"
         )
-    return dense
+    return found
 
 
 def _held_patterns(captured: GraphModule, wanted: Sequence[Pattern | None]) -> Mapping[str, tuple[Pattern | None, ...]]:

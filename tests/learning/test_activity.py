@@ -163,7 +163,7 @@ def test_the_penalty_is_the_equation_and_warms_up() -> None:
     with FiringRates(model) as firing:
         model(torch.rand(4, 1, 8, 8))
         penalty, rates = activity.penalty(), firing.take()
-    assert activity.rates() == {name: pytest.approx(float(r)) for name, r in rates.items()}
+    assert activity.rates() == {name: pytest.approx(float(r.detach())) for name, r in rates.items()}
     assert list(rates) == [f"block{i}.lif" for i in (1, 2, 3, 4)]
     torch.testing.assert_close(penalty, 0.5 / 4 * sum(excess(r, 0.02) for r in rates.values()))
     assert [activity.strength_at(k) for k in (2, 4, 9)] == [0.25, 0.5, 0.5]
