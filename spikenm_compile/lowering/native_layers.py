@@ -14,8 +14,11 @@ from spikenm_compile.lowering.kernels.event_rows import EventRows, build_event_r
 from spikenm_compile.lowering.kernels.prepare import StoredWeight, build_prepare
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Layout, Rows
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
+from spikenm_compile.lowering.row_format import format_of
+from spikenm_compile.lowering.stagger import Stagger
 from spikenm_compile.neurons import Neuron
 from spikenm_compile.ops import IntConv2d, NeuronStep, largest_sum
+from spikenm_compile.passes.select_kernels import STAGGERED_ROWS
 
 
 @dataclass(frozen=True)
@@ -35,10 +38,22 @@ class LayerCode:
         return Geometry(kernel, self.conv.stride, self.conv.padding, self.conv.dilation)
 
     @property
+    def slabs(self) -> int:
+        """Sets of rows."""
+        return slabs_of(self.conv)
+
+    @property
     def rows(self) -> Rows:
-        """Weight rows of one group."""
-        outputs, channels = self.conv.weight.shape[0] // self.conv.groups, self.conv.weight.shape[1]
-        return Rows(outputs, self.geometry.taps, channels, self.tile_width)
+        """Weight rows of one group or slab."""
+        outputs, channels, *_ = self.conv.weight.shape
+        outputs //= self.slabs
+        if isinstance(self.source, Bytes):
+            return Rows(outputs, self.geometry.taps, channels, self.tile_width)
+        weights = format_of(int(self.conv.weight.abs().max()))
+        stagger = self.source.stagger
+        if stagger is None or stagger.flattened is None:
+            return Rows(outputs, self.geometry.taps, channels // self.slabs, self.tile_width, weights)
+        return Rows(outputs, 1, channels * self.geometry.taps // self.slabs, self.tile_width, weights)
 
 
 @dataclass(frozen=True)
@@ -48,6 +63,19 @@ class LayerResult:
     functions: list[tirx.PrimFunc]
     params: tuple[Place, ...]
     """Rows, scale, bias."""
+
+
+def slabs_of(conv: IntConv2d) -> int:
+    """Sets of weight rows: one for each group of channels or slab of staggered outputs, else one of all."""
+    if conv.kernel != STAGGERED_ROWS:
+        return conv.groups
+    assert conv.pattern is not None
+    return conv.pattern.m // conv.pattern.n
+
+
+def event_list_of(conv: IntConv2d, spikes: Bits) -> EventList:
+    """The events that an event-driven layer reads off its input."""
+    return EventList(spikes, Stagger.of(conv, spikes.halo) if conv.kernel == STAGGERED_ROWS else None)
 
 
 def build_layer(program: Program, code: LayerCode, name: str) -> LayerResult:
@@ -85,11 +113,12 @@ def _weights(program: Program, code: LayerCode, name: str) -> tuple[Place, ...]:
     conv, rows = code.conv, code.rows
     num_outputs = conv.weight.shape[0]
     places = (
-        program.allocate(Space.PARAMS, rows.num_bytes * conv.groups),
+        program.allocate(Space.PARAMS, rows.num_bytes * code.slabs),
         program.allocate(Space.PARAMS, 4 * num_outputs),
         program.allocate(Space.PARAMS, 4 * num_outputs),
     )
-    stored = StoredWeight(rows, conv.groups, conv.pattern, conv.linear_input is not None)
+    is_flattened = conv.linear_input is not None and rows.taps == code.geometry.taps
+    stored = StoredWeight(rows, code.slabs, conv.pattern, is_flattened, conv.kernel == STAGGERED_ROWS)
     sizes = stored_bytes(conv)
     values, metadata = (_stored(program, f"{conv.layer}.{part}", sizes[part]) for part in ("values", "metadata"))
     function = f"{name}_prepare"
@@ -102,11 +131,13 @@ def _weights(program: Program, code: LayerCode, name: str) -> tuple[Place, ...]:
 
 
 def stored_bytes(conv: IntConv2d) -> dict[str, int]:
-    """Size of each stored tensor of a layer; the metadata of a dense layer is empty."""
+    """Size of each stored tensor of a layer; dense and staggered layers have no metadata."""
     weight = conv.stored_weight()
     if conv.pattern is None:
         return {"values": weight.numel(), "metadata": 0}
     kept = weight.numel() // conv.pattern.m * conv.pattern.n
+    if conv.pattern.staggered:
+        return {"values": kept, "metadata": 0}
     return {"values": kept, "metadata": -(-kept * conv.pattern.index_bits // 8) + 1}
 
 
