@@ -64,9 +64,17 @@ class SelectKernels(Pass):
         for module in graph_module.modules():
             if isinstance(module, IntConv2d) and not module.kernel:
                 module.kernel, reason = choose(module, self.families)
-                module.why = f"{module.why}; {reason}"
+                module.why = f"{module.why}; {reason}{_small_weights(module)}"
                 changed = True
         return changed
+
+
+def _small_weights(conv: IntConv2d) -> str:
+    """What the kernels that add weight rows make of small weights."""
+    largest = int(conv.weight.abs().max())
+    if conv.kernel not in (STAGGERED_ROWS, EVENT_ROWS) or largest > 63:
+        return ""
+    return "; weights of 4 bits, two columns a byte" if largest <= 7 else "; weights of 7 bits, added in pairs"
 
 
 def choose(conv: IntConv2d, families: tuple[str, ...]) -> tuple[str, str]:

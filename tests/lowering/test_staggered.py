@@ -19,6 +19,7 @@ from spikenm_compile.package import write_package
 from spikenm_compile.passes.base import run_pipeline
 from spikenm_compile.passes.pipelines import lowering
 from spikenm_compile.passes.quantize_inputs import choose_levels
+from spikenm_compile.passes.quantize_weights import WEIGHT_TYPES
 from spikenm_compile.passes.select_kernels import EVENT_ROWS, STAGGERED_ROWS
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.cpu import CPUS, Cpu, cpu_flags, detect
@@ -28,11 +29,13 @@ from spikenm_compile.verification import verify
 RUNNABLE = [cpu for cpu in CPUS if cpu.machine == detect().machine and cpu_flags().issuperset(cpu.features)]
 
 
-def lower_staggered(graph: GraphModule, x: Tensor, pattern: Pattern, num_steps: int) -> GraphModule:
+def lower_staggered(
+    graph: GraphModule, x: Tensor, pattern: Pattern, num_steps: int, weight_type: str = "int8"
+) -> GraphModule:
     randomize(graph, 0)
     project(graph, pattern)
     graph.meta["num_steps"] = num_steps
-    return run_pipeline(lowering(choose_levels(x), pattern, Native().families), graph)
+    return run_pipeline(lowering(choose_levels(x), pattern, Native().families, weight_type), graph)
 
 
 def kernels(graph: GraphModule) -> dict[str, str]:
@@ -109,3 +112,22 @@ def test_classes_and_ranks_name_the_kept_weights(pattern: str, stride: int) -> N
             s in slabs for s in range(stagger.classes)
         ]
         assert mask[slabs[0] * per_slab, :c, ky, kx].sum() == stagger.rank(y, x, c)
+
+
+@pytest.mark.parametrize("cpu", RUNNABLE[:2], ids=lambda cpu: cpu.name)
+@pytest.mark.parametrize("weight_type", ["int7", "int4"])
+@pytest.mark.parametrize("pattern", ["2:4", "2:4@stagger"])
+def test_small_weights(tmp_path: Path, pattern: str, weight_type: str, cpu: Cpu) -> None:
+    """Rows of 7 and 4 bits, with lists longer than the gathered ones and tiles that are not full."""
+    b, neuron = StepGraphBuilder((2, 4, 4)), leaky(2.0, v_threshold=0.1)
+    s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(2, 48, 3, padding=1), b.x), neuron)
+    s = b.neuron("lif2", b.layer("conv2", nn.Conv2d(48, 144, 3, padding=1), s), leaky(2.0, v_threshold=1.0))
+    n = b.layer("fc", nn.Linear(144 * 16, 10), b.layer("flatten", nn.Flatten(), s))
+    x = torch.rand(3, 2, 4, 4) + 0.5
+    graph = lower_staggered(b.output(b.mean(n)), x, Pattern.parse(pattern), 3, weight_type)
+    largest = {m.layer: int(m.weight.abs().max()) for m in graph.modules() if isinstance(m, IntConv2d)}
+    assert largest == {"conv1": 127} | dict.fromkeys(("conv2", "fc"), WEIGHT_TYPES[weight_type])
+    rates = fires(graph, x)
+    assert rates["lif1"] > 0.6
+    assert 0.003 < rates["lif2"] < 0.95
+    check(graph, x, tmp_path / "a", cpu)
