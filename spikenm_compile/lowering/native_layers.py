@@ -11,14 +11,12 @@ from spikenm_compile.errors import PassError
 from spikenm_compile.lowering.kernels.dense_rows import DenseRows, build_dense_rows
 from spikenm_compile.lowering.kernels.event_list import EventList
 from spikenm_compile.lowering.kernels.event_rows import EventRows, build_event_rows
-from spikenm_compile.lowering.kernels.prepare import StoredWeight, build_prepare
+from spikenm_compile.lowering.kernels.prepare import build_prepare
+from spikenm_compile.lowering.layer_rows import never_overflows, rows_of, stored_weight_of
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Layout, Rows
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
-from spikenm_compile.lowering.row_format import format_of
-from spikenm_compile.lowering.stagger import Stagger
 from spikenm_compile.neurons import Neuron
-from spikenm_compile.ops import IntConv2d, NeuronStep, largest_sum
-from spikenm_compile.passes.select_kernels import STAGGERED_ROWS
+from spikenm_compile.ops import IntConv2d, NeuronStep
 
 
 @dataclass(frozen=True)
@@ -38,22 +36,9 @@ class LayerCode:
         return Geometry(kernel, self.conv.stride, self.conv.padding, self.conv.dilation)
 
     @property
-    def slabs(self) -> int:
-        """Sets of rows."""
-        return slabs_of(self.conv)
-
-    @property
     def rows(self) -> Rows:
         """Weight rows of one group or slab."""
-        outputs, channels, *_ = self.conv.weight.shape
-        outputs //= self.slabs
-        if isinstance(self.source, Bytes):
-            return Rows(outputs, self.geometry.taps, channels, self.tile_width)
-        weights = format_of(int(self.conv.weight.abs().max()))
-        stagger = self.source.stagger
-        if stagger is None or stagger.flattened is None:
-            return Rows(outputs, self.geometry.taps, channels // self.slabs, self.tile_width, weights)
-        return Rows(outputs, 1, channels * self.geometry.taps // self.slabs, self.tile_width, weights)
+        return rows_of(self.conv, self.source, self.tile_width)
 
 
 @dataclass(frozen=True)
@@ -65,29 +50,18 @@ class LayerResult:
     """Rows, scale, bias."""
 
 
-def slabs_of(conv: IntConv2d) -> int:
-    """Sets of weight rows: one for each group of channels or slab of staggered outputs, else one of all."""
-    if conv.kernel != STAGGERED_ROWS:
-        return conv.groups
-    assert conv.pattern is not None
-    return conv.pattern.m // conv.pattern.n
-
-
-def event_list_of(conv: IntConv2d, spikes: Bits) -> EventList:
-    """The events that an event-driven layer reads off its input."""
-    return EventList(spikes, Stagger.of(conv, spikes.halo) if conv.kernel == STAGGERED_ROWS else None)
-
-
 def build_layer(program: Program, code: LayerCode, name: str) -> LayerResult:
     """Make the kernel of a layer, and add its weights and their preparation to the program."""
     params = _weights(program, code, name)
     assert isinstance(code.out, Bits | Floats)
-    if isinstance(code.source, EventList):
-        never_overflows = largest_sum(code.conv.weight, code.conv.levels) < 2**15
-        events = EventRows(code.source, code.geometry, code.rows, never_overflows, code.out, code.neuron)
-        return LayerResult(build_event_rows(name, events), params)
-    dense = DenseRows(code.source, code.geometry, code.rows, code.conv.groups, code.out, code.neuron)
-    return LayerResult(build_dense_rows(name, dense), params)
+    return LayerResult(_build_kernel(code, code.out, name), params)
+
+
+def _build_kernel(code: LayerCode, out: Bits | Floats, name: str) -> list[tirx.PrimFunc]:
+    source, rows, geometry = code.source, code.rows, code.geometry
+    if isinstance(source, Bytes):
+        return build_dense_rows(name, DenseRows(source, geometry, rows, code.conv.groups, out, code.neuron))
+    return build_event_rows(name, EventRows(source, geometry, rows, never_overflows(code.conv), out, code.neuron))
 
 
 def place_constants(program: Program, step: NeuronStep, channels: int) -> tuple[Place, ...]:
@@ -110,15 +84,14 @@ def place_constants(program: Program, step: NeuronStep, channels: int) -> tuple[
 
 
 def _weights(program: Program, code: LayerCode, name: str) -> tuple[Place, ...]:
-    conv, rows = code.conv, code.rows
+    conv = code.conv
+    stored = stored_weight_of(conv, code.source, code.tile_width)
     num_outputs = conv.weight.shape[0]
     places = (
-        program.allocate(Space.PARAMS, rows.num_bytes * code.slabs),
+        program.allocate(Space.PARAMS, stored.rows.num_bytes * stored.groups),
         program.allocate(Space.PARAMS, 4 * num_outputs),
         program.allocate(Space.PARAMS, 4 * num_outputs),
     )
-    is_flattened = conv.linear_input is not None and rows.taps == code.geometry.taps
-    stored = StoredWeight(rows, code.slabs, conv.pattern, is_flattened, conv.kernel == STAGGERED_ROWS)
     sizes = stored_bytes(conv)
     values, metadata = (_stored(program, f"{conv.layer}.{part}", sizes[part]) for part in ("values", "metadata"))
     function = f"{name}_prepare"

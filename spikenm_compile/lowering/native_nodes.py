@@ -21,8 +21,9 @@ from spikenm_compile.lowering.kernels.neuron_tile import Output
 from spikenm_compile.lowering.kernels.pools import build_max_pool_bits, build_max_pool_floats, build_sum_pool
 from spikenm_compile.lowering.kernels.quantize import build_quantize
 from spikenm_compile.lowering.kernels.values import Operand, Operation
+from spikenm_compile.lowering.layer_rows import outputs_apart
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Planes
-from spikenm_compile.lowering.native_layers import LayerCode, build_layer, place_constants, slabs_of
+from spikenm_compile.lowering.native_layers import LayerCode, build_layer, place_constants
 from spikenm_compile.lowering.nodes import (
     accumulated,
     joined_by,
@@ -110,8 +111,8 @@ def _conv(planner: Planner, node: Node, conv: IntConv2d) -> None:
 def _conv_neuron(planner: Planner, node: Node, module: IntConvNeuron) -> None:
     neurons = _place_neurons(planner, node, module.neuron)
     # A fused kernel writes whole bytes of spikes: every group or slab of output channels must start at one.
-    slabs = slabs_of(module.conv)
-    if slabs == 1 or module.conv.weight.shape[0] // slabs % 8 == 0:
+    apart = outputs_apart(module.conv)
+    if apart == module.conv.weight.shape[0] or apart % 8 == 0:
         _layer(planner, node, module.conv, neurons.out, neurons)
         return
     current = planner.new(Floats(*size_of(node)))
@@ -123,7 +124,7 @@ def _layer(planner: Planner, node: Node, conv: IntConv2d, out: Value, neurons: P
     value = planner.values[source_of(node)]
     neuron, places = (neurons.neuron, neurons.places) if neurons else (None, ())
     if conv.kernel in (EVENT_ROWS, STAGGERED_ROWS):
-        lists, *inputs = planner.event_list(value, conv)
+        lists, *inputs = planner.event_list(value, conv, planner.width_for(neuron))
         code = LayerCode(conv, lists, out.layout, neuron, planner.width_for(neuron))
     else:
         value = planner.as_bytes(value, max(conv.padding), signed=conv.levels.low < 0)

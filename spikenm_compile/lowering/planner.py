@@ -12,8 +12,8 @@ from spikenm_compile.lowering.kernels.bit_joins import build_pack
 from spikenm_compile.lowering.kernels.event_list import EventList, build_event_list
 from spikenm_compile.lowering.kernels.joins import build_last
 from spikenm_compile.lowering.kernels.values import Operand, build_convert
+from spikenm_compile.lowering.layer_rows import event_list_of
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Layout, Planes
-from spikenm_compile.lowering.native_layers import event_list_of
 from spikenm_compile.lowering.nodes import halo_of, size_of
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
 from spikenm_compile.lowering.state_updates import going_round, in_place
@@ -128,11 +128,11 @@ class Planner:
             functions = build_convert(self.name("state"), source.operand, target.layout)
             self.emit(functions, source.place, target.place)
 
-    def event_list(self, value: Value, conv: IntConv2d) -> tuple[EventList, Place, Place]:
+    def event_list(self, value: Value, conv: IntConv2d, tile_width: int) -> tuple[EventList, Place, Place]:
         """Events of a layer's input, built once for all layers that read the same: (layout, start, events)."""
         spikes = self.as_bits(value, max(conv.padding))
         assert isinstance(spikes.layout, Bits)
-        lists, num_steps = event_list_of(conv, spikes.layout), self.program.max_steps
+        lists, num_steps = event_list_of(conv, spikes.layout, tile_width), self.program.max_steps
         key = (spikes.place, lists)
         if key not in self._lists:
             start = self.program.allocate(Space.ARENA, lists.start_bytes(num_steps))

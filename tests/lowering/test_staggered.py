@@ -95,23 +95,22 @@ def test_staggered_weights_that_the_kernels_do_not_take(tmp_path: Path) -> None:
     check(graph, x, tmp_path / "a")
 
 
-@pytest.mark.parametrize("pattern", ["2:4", "1:4", "2:6"])
+@pytest.mark.parametrize(("pattern", "classes"), [("2:4", 2), ("1:4", 4), ("1:4", 2), ("2:6", 3), ("1:6", 3)])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_classes_and_ranks_name_the_kept_weights(pattern: str, stride: int) -> None:
-    """An input's class is that of exactly the slab that keeps it at the tap, and its rank that of the weight's row."""
+def test_classes_and_ranks_name_the_kept_weights(pattern: str, classes: int, stride: int) -> None:
+    """An input's class is that of the set of the slab that keeps it at the tap; each rank is of one input."""
     p = Pattern.parse(f"{pattern}@stagger")
-    channels, outputs, kernel = 2 * p.m, 2 * (p.m // p.n), (3, 2)
-    mask = p.mask_of((outputs, channels, *kernel))
-    stagger = Stagger(p, kernel[1])
-    per_slab = outputs // stagger.classes
-    for oy, ox, ky, kx, c in itertools.product(range(2), range(3), range(3), range(2), range(channels)):
-        y, x = oy * stride + 1, ox * stride + 2
-        found = int(stagger.class_of(y + ky, x + kx, c))
-        slabs = [s for s in range(stagger.classes) if stagger.class_for(s, y, x) == found]
-        assert [mask[s * per_slab, c, ky, kx] for s in range(stagger.classes)] == [
-            s in slabs for s in range(stagger.classes)
-        ]
-        assert mask[slabs[0] * per_slab, :c, ky, kx].sum() == stagger.rank(y, x, c)
+    slabs, channels, kernel = p.m // p.n, 2 * p.m, (3, 2)
+    mask = p.mask_of((slabs, channels, *kernel))
+    stagger = Stagger(p.m, slabs, classes, kernel[1])
+    for oy, ox, ky, kx in itertools.product(range(2), range(3), range(3), range(2)):
+        y, x, rows = oy * stride + 1, ox * stride + 2, set()
+        for c in range(channels):
+            (slab,) = (s for s in range(slabs) if mask[s, c, ky, kx])
+            found = int(stagger.class_of(y + ky, x + kx, c))
+            assert found == stagger.class_for(slab % classes, y, x)
+            rows.add((found, int(stagger.rank(c))))
+        assert rows == set(itertools.product(range(classes), range(channels // classes)))
 
 
 @pytest.mark.parametrize("cpu", RUNNABLE[:2], ids=lambda cpu: cpu.name)

@@ -65,7 +65,7 @@ class EventList:
 
     def event(self, y: Expr, x: Expr, c: Expr) -> Expr:
         """What stands in the list for a spike."""
-        rank = c if self.stagger is None else self.stagger.rank(y, x, c)
+        rank = c if self.stagger is None else self.stagger.rank(self.stagger.input_of(y, x, c))
         return x * self.stride + rank
 
     def start_bytes(self, num_steps: int) -> int:

@@ -7,8 +7,8 @@
         current, neuron, bits               (or: current to memory)
 
 Time is proportional to the number of spikes. A zero weight costs as much as any other: N:M saves bytes here, not time.
-Staggered weights save time too: a slab of outputs has tiles of its own, whose rows are 1/K of all, and reads the list
-of the one class of inputs that reaches it (lowering.stagger).
+Staggered weights save time too: a set of slabs has tiles of its own, whose rows are 1/K' of all, and reads the list of
+the one class of inputs that reaches it (lowering.stagger).
 
 A linear layer is the case of a kernel as large as its input.
 """
@@ -24,7 +24,7 @@ from spikenm_compile.lowering.kernels.event_list import EventList
 from spikenm_compile.lowering.kernels.event_run import EventRun
 from spikenm_compile.lowering.kernels.row_sums import ROW_SUMS, RowSource
 from spikenm_compile.lowering.kernels.tile_output import TileOutput, output_params
-from spikenm_compile.lowering.layout import Bits, Floats, Geometry, Rows
+from spikenm_compile.lowering.layout import Bits, Floats, Geometry, Rows, Tile
 from spikenm_compile.lowering.tir import Buffer, Expr, T
 from spikenm_compile.neurons import Neuron
 
@@ -36,7 +36,7 @@ class EventRows:
     lists: EventList
     geometry: Geometry
     rows: Rows
-    """Rows of one slab: of all outputs, unless the weights are staggered."""
+    """Rows of one set of slabs: of all outputs, unless the weights are staggered."""
     never_overflows: bool
     """Whether the weights prove that every sum fits int16."""
     out: Bits | Floats
@@ -52,30 +52,44 @@ def build_event_rows(name: str, layer: EventRows) -> list[tirx.PrimFunc]:
     params += output_params(layer.neuron, layer.out)
     with tir.kernel(name, params, functions) as (buffers, num_steps):
         start, events, rows, *rest = buffers
-        for tile, slab in layer.rows.loop_over(layer.lists.classes):
+        for tile, number in layer.rows.loop_over(layer.lists.classes):
             source = RowSource(tile, layer.rows.format, layer.never_overflows, rows)
             with T.serial(layer.out.height) as y, T.serial(layer.out.width) as x:
-                output = TileOutput(tile, layer.out, layer.neuron, rest)
-                output.load(y, x)
+                outputs = [TileOutput(piece, layer.out, layer.neuron, rest) for piece in _pieces(layer, tile, number)]
+                for output in outputs:
+                    output.load(y, x)
                 with T.serial(num_steps) as t:
-                    output.write(_sum_events(layer, source, slab, start, events, t, y, x), t, y, x)
-                output.save(y, x)
+                    sums = _sum_events(layer, source, number, start, events, t, y, x)
+                    for i, output in enumerate(outputs):
+                        output.write(sums, t, y, x, column=i * output.tile.width)
+                for output in outputs:
+                    output.save(y, x)
     return functions
 
 
+def _pieces(layer: EventRows, tile: Tile, number: Expr) -> list[Tile]:
+    """The consecutive outputs of a tile: all of it, or its slabs."""
+    stagger = layer.lists.stagger
+    if stagger is None or stagger.pieces == 1:
+        return [tile]
+    width = layer.rows.outputs // stagger.pieces
+    firsts = (stagger.output_of(number, i * width, width) for i in range(stagger.pieces))
+    return [Tile(first, width, tile.row, tile.offset) for first in firsts]
+
+
 def _sum_events(
-    layer: EventRows, source: RowSource, slab: Expr, start: Buffer, events: Buffer, t: Expr, y: Expr, x: Expr
+    layer: EventRows, source: RowSource, number: Expr, start: Buffer, events: Buffer, t: Expr, y: Expr, x: Expr
 ) -> Buffer:
     """Σ of the weight rows of all events under the kernel at output (y, x)."""
     lists, g = layer.lists, layer.geometry
     row = y * g.stride[0] + (lists.spikes.halo - g.padding[0])
     column = x * g.stride[1] + (lists.spikes.halo - g.padding[1])
-    number = 0 if lists.stagger is None else lists.stagger.class_for(slab, row, column)
+    of_class = 0 if lists.stagger is None else lists.stagger.class_for(number, row, column)
     sums = ROW_SUMS[layer.rows.format](source)
     run = EventRun(events, layer.rows.num_rows, source.tile.row, layer.rows.num_rows, sums.room, sums.add)
     with T.serial(g.kernel[0]) as ky:
         pixel = (t * lists.rows + row + ky) * (lists.columns + 1) + column
-        first, stop = (start[(pixel + kx) * lists.classes + number] for kx in (0, g.kernel[1]))
+        first, stop = (start[(pixel + kx) * lists.classes + of_class] for kx in (0, g.kernel[1]))
         run.add(first, stop, (ky * g.kernel[1] - column) * lists.stride)
     run.finish()
     return sums.total()

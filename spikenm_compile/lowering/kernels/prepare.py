@@ -5,8 +5,7 @@ Stored are, per layer, either all int8 weights [O, I, kh, kw], or N:M packed: `v
 zero byte (so that two bytes can always be read). A linear layer is stored with one tap and C·H·W channels in
 PyTorch's flatten order, and becomes a convolution with a kernel of H × W taps.
 
-Staggered weights (lowering.stagger) are stored without metadata, since the kept members of a group are known. In rows
-of slabs, entry n of group g belongs to rank g·N + n.
+Staggered weights (lowering.stagger) are stored without metadata, since the kept members of a group are known.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from tvm import tirx
 from spikenm_compile.lowering import tir
 from spikenm_compile.lowering.layout import Rows, Tile
 from spikenm_compile.lowering.row_format import RowFormat
+from spikenm_compile.lowering.stagger import Stagger
 from spikenm_compile.lowering.tir import Buffer, Expr, T
 from spikenm_compile.pattern import Pattern
 
@@ -32,8 +32,8 @@ class StoredWeight:
     pattern: Pattern | None
     is_flattened: bool
     """Stored as a linear layer, [O, C·H·W], one tap, for rows of several."""
-    has_ranks: bool
-    """Whether the rows are those of slabs: of the inputs that each slab keeps."""
+    stagger: Stagger | None = None
+    """Of rows of sets of slabs; None: of rows of all inputs."""
 
     @property
     def stored_taps(self) -> int:
@@ -42,11 +42,19 @@ class StoredWeight:
 
     @property
     def stored_channels(self) -> int:
-        """Input channels as stored; in slabs, those that are kept."""
-        return self.rows.channels * self.rows.taps // self.stored_taps
+        """Input channels as stored, zeros of N:M weights included."""
+        classes = 1 if self.stagger is None else self.stagger.classes
+        return classes * self.rows.channels * self.rows.taps // self.stored_taps
+
+    @property
+    def num_outputs(self) -> int:
+        """Of all groups."""
+        return self.rows.outputs * self.groups
 
     def place(self, channel: Expr, tap: Expr) -> tuple[Expr, Expr]:
         """(tap, channel) of the rows for a stored channel and tap."""
+        if self.stagger is not None:
+            return tap, self.stagger.rank(channel)
         if self.is_flattened:
             return channel % self.rows.taps, channel // self.rows.taps
         return tap, channel
@@ -58,13 +66,14 @@ def build_prepare(name: str, stored: StoredWeight) -> list[tirx.PrimFunc]:
     params = [tir.Param("values", "int8"), tir.Param("metadata", "uint8"), tir.Param("rows", "int8")]
     with tir.kernel(name, params, functions) as ((values, metadata, rows), _):
         _fill(stored, rows)
-        for tile, _ in stored.rows.loop_over(stored.groups):
+        for tile, group in stored.rows.loop_over(stored.groups):
             with T.serial(tile.width) as column:
                 target = _Column(stored, tile, column, rows)
-                if stored.pattern is None or stored.has_ranks:
-                    _copy(stored, tile.first + column, target, values)
+                output = _output(stored, group, tile.first + column)
+                if stored.pattern is None:
+                    _copy(stored, output, target, values)
                 else:
-                    _unpack(stored, tile.first + column, target, values, metadata)
+                    _unpack(stored, stored.pattern, output, target, values, metadata)
     return functions
 
 
@@ -74,6 +83,14 @@ def _fill(stored: StoredWeight, rows: Buffer) -> None:
     with T.serial(stored.groups * stored.rows.num_bytes // 2) as i:
         tir.store(rows, i * 2, T.int8(even))
         tir.store(rows, i * 2 + 1, T.int8(odd))
+
+
+def _output(stored: StoredWeight, group: Expr, place: Expr) -> Expr:
+    """The output at a place in the order of the rows' columns."""
+    if stored.stagger is None:
+        return place
+    slab_width = stored.num_outputs // stored.stagger.slabs
+    return stored.stagger.output_of(group, place - group * stored.rows.outputs, slab_width)
 
 
 @dataclass(frozen=True)
@@ -100,24 +117,22 @@ class _Column:
 
 
 def _copy(stored: StoredWeight, output: Expr, target: _Column, values: Buffer) -> None:
-    """All weights of one output channel: stored [O, I, taps], or of slabs [O, taps, I·N/M]."""
-    channels, taps = stored.stored_channels, stored.stored_taps
-    with T.serial(channels) as channel, T.serial(taps) as tap:
-        inner = channel * taps + tap if stored.pattern is None else tap * channels + channel
-        target.write(channel, tap, values[output * (channels * taps) + inner])
+    """All weights of one output channel: stored [O, I, taps]."""
+    with T.serial(stored.stored_channels) as channel, T.serial(stored.stored_taps) as tap:
+        source = (output * stored.stored_channels + channel) * stored.stored_taps + tap
+        target.write(channel, tap, values[source])
 
 
-def _unpack(stored: StoredWeight, output: Expr, target: _Column, values: Buffer, metadata: Buffer) -> None:
+def _unpack(
+    stored: StoredWeight, pattern: Pattern, output: Expr, target: _Column, values: Buffer, metadata: Buffer
+) -> None:
     """The kept weights of one output channel: stored [O, taps, I/M, N]."""
-    pattern = stored.pattern
-    assert pattern is not None
     groups = stored.stored_channels // pattern.m
     with T.serial(stored.stored_taps) as tap, T.serial(groups) as nm_group, T.serial(pattern.n) as kept:
         source = ((output * stored.stored_taps + tap) * groups + nm_group) * pattern.n + kept
         if pattern.staggered:
-            classes = pattern.m // pattern.n
-            slab = output * classes // (stored.rows.outputs * stored.groups)
-            position = (tap + nm_group + slab) % classes + kept * classes
+            slabs = pattern.m // pattern.n
+            position = (tap + nm_group + output * slabs // stored.num_outputs) % slabs + kept * slabs
         else:
             position = _position(pattern, metadata, source)
         target.write(nm_group * pattern.m + position, tap, values[source])
