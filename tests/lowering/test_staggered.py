@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,28 @@ def test_small_weights(tmp_path: Path, pattern: str, weight_type: str, cpu: Cpu)
     assert rates["lif1"] > 0.6
     assert 0.003 < rates["lif2"] < 0.95
     check(graph, x, tmp_path / "a", cpu)
+
+
+CHANNELS = (1, 3, 8, 16, 17, 48, 63, 64, 65, 96, 100, 144)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("cpu", RUNNABLE[:2], ids=lambda cpu: cpu.name)
+@pytest.mark.parametrize("seed", range(24))
+def test_awkward_shapes(tmp_path: Path, seed: int, cpu: Cpu) -> None:
+    """Patterns, types of weights, channels, sizes, strides, paddings, dilations and numbers of steps at random."""
+    draw = random.Random(seed)
+    pattern = Pattern.parse(draw.choice(("2:4", "1:8", "2:4@stagger", "1:4@stagger", "1:8@stagger", "1:3@stagger")))
+    size, steps = draw.choice((1, 2, 5, 8, 13, 33)), draw.choice((1, 3, 4, 7, 16))
+    b = StepGraphBuilder((2, size, size))
+    channels = [2, *draw.choices(CHANNELS, k=3)]
+    s = b.x
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(channels)):
+        kernel, stride, dilation = draw.choice((1, 3, 3, 5)), draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 1, 2))
+        padding = draw.choice((kernel // 2 * dilation, kernel * dilation - 1))
+        conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation)
+        s = b.neuron(f"lif{i}", b.layer(f"conv{i}", conv, s), leaky(2.0, v_threshold=0.3))
+    n = b.layer("fc", nn.LazyLinear(draw.choice((8, 10, 65))), b.layer("flatten", nn.Flatten(), s))
+    x = torch.rand(3, 2, size, size)
+    weight_type = draw.choice(("int8", "int7", "int4", "auto"))
+    check(lower_staggered(b.output(b.mean(n)), x, pattern, steps, weight_type), x, tmp_path / "a", cpu)
