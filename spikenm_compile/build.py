@@ -46,6 +46,12 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="A",
         help="int8: whole numbers or an error; float32: as PyTorch (target onnx); auto: whole numbers if it has them",
     )
+    parser.add_argument(
+        "--weight-type",
+        default="int8",
+        metavar="W",
+        help="int8, int7, int4: of layers that read spikes; auto: the smallest that is close to the weights",
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the artifact's directory (default out/NAME-TARGET)")
     parser.add_argument("--emit-ir", type=Path, metavar="DIR", help="write the text of every compiler level there")
     parser.add_argument("--dry-run", action="store_true", help="show the per-layer plan and build nothing")
@@ -89,7 +95,13 @@ def _plan(network: Network, pattern: Pattern, target: Target, options: argparse.
         emit = _Emitter(options.emit_ir, advance)
         captured = capture_folded(network.model, network.example_inputs, emit)
         request = Request(
-            captured, network.example_inputs, pattern, target.name, arithmetic=options.arithmetic, emit=emit
+            captured,
+            network.example_inputs,
+            pattern,
+            target.name,
+            arithmetic=options.arithmetic,
+            weight_type=options.weight_type,
+            emit=emit,
         )
         plan = make_plan(request)
     if options.json:
@@ -111,6 +123,7 @@ def _package(network: Network, pattern: Pattern, target: Target, out: Path, opti
             target=target.name,
             pattern=pattern,
             arithmetic=options.arithmetic,
+            weight_type=options.weight_type,
             name=network.name,
             emit=_Emitter(options.emit_ir, advance),
             report=None,  # what is printed of the manifest says it

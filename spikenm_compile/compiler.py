@@ -115,6 +115,7 @@ def lower(
     pattern: str | Pattern = "2:4",
     target: str = "native",
     calibration: Tensor | None = None,
+    weight_type: str = "int8",
     emit: Emit = no_emit,
 ) -> GraphModule:
     """The lowered graph: one time step in whole numbers, which every target computes bit for bit.
@@ -125,13 +126,17 @@ def lower(
         pattern: tried on layers that `fold` has not marked.
         target: whose kernel families are chosen from.
         calibration: inputs whose range the input quantiser covers; by default the example inputs.
+        weight_type: "int8", "int7" or "int4" for the weights of layers that read spikes; "auto": the smallest that is
+            close to the weights.
         emit: gets name and text of each level.
 
     Raises:
         CaptureError, PassError: see `lift_model`; a layer that has no integer form.
     """
     captured = capture_folded(model, example_inputs, emit)
-    request = Request(captured, example_inputs, Pattern.parse(pattern), target, calibration, emit=emit)
+    request = Request(
+        captured, example_inputs, Pattern.parse(pattern), target, calibration, weight_type=weight_type, emit=emit
+    )
     with way_out():
         return integer_form(request)
 
@@ -145,6 +150,7 @@ def compile_model(
     pattern: str | Pattern = "2:4",
     calibration: Tensor | None = None,
     arithmetic: str = AUTO,
+    weight_type: str = "int8",
     name: str | None = None,
     emit: Emit = no_emit,
     report: Callable[[str], None] | None = print,
@@ -160,6 +166,7 @@ def compile_model(
         calibration: see `lower`.
         arithmetic: "int8": whole numbers, or an error. "float32": as PyTorch computes. "auto": whole numbers, and
             float32 where the model has no integer form and the target can compute it.
+        weight_type: see `lower`.
         name: of the network, by default its class.
         emit: gets name and text of each level.
         report: gets the sentence that stopped the integer path where float32 is built instead; None: nobody.
@@ -168,12 +175,12 @@ def compile_model(
         TargetError: the target is unknown.
         ToolError: a tool that the target needs is missing.
         ArtifactError: `out` is something else than an artifact.
-        InputError: the target does not have that arithmetic.
+        InputError: the target does not have that arithmetic, or the type of weights is unknown.
         CaptureError, PassError: see `lower`; in float32, the exporter does not take the model.
     """
     chosen, parsed, name = get_target(target), Pattern.parse(pattern), name or type(model).__name__
     captured = capture_folded(model, example_inputs, emit)
-    request = Request(captured, example_inputs, parsed, target, calibration, arithmetic, emit)
+    request = Request(captured, example_inputs, parsed, target, calibration, arithmetic, weight_type, emit)
     plan = make_plan(request)
     if isinstance(plan.form, GraphModule) and plan.why is None:
         samples = steps_first(plan.form.meta[LAYOUT], example_inputs)

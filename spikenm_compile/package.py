@@ -103,7 +103,7 @@ def layer_reports(lowered: GraphModule) -> tuple[LayerReport, ...]:
 
 
 def _layer_report(conv: IntConv2d) -> LayerReport:
-    tensors = _stored(conv)
+    tensors = stored_weight_arrays(conv)
     weights = conv.weight.numel()
     return LayerReport(
         name=conv.layer,
@@ -119,7 +119,7 @@ def _layer_report(conv: IntConv2d) -> LayerReport:
     )
 
 
-def _stored(conv: IntConv2d) -> dict[str, np.ndarray[Any, Any]]:
+def stored_weight_arrays(conv: IntConv2d) -> dict[str, np.ndarray[Any, Any]]:
     """values, metadata, scale and bias of one layer."""
     weight = np.ascontiguousarray(conv.stored_weight().numpy())
     scale_and_bias = {"scale": conv.scale.numpy(), "bias": conv.bias.numpy()}
@@ -131,7 +131,7 @@ def _stored(conv: IntConv2d) -> dict[str, np.ndarray[Any, Any]]:
 
 def stored_tensors(lowered: GraphModule) -> dict[str, np.ndarray[Any, Any]]:
     """Every tensor of weights.safetensors."""
-    weights = {conv.layer: _stored(conv) for _, conv in convolutions(lowered)}
+    weights = {conv.layer: stored_weight_arrays(conv) for _, conv in convolutions(lowered)}
     constants = {step.layer: channel_arrays(step.neuron) for _, step in neurons_per_channel(lowered)}
     return {
         f"{layer}.{part}": a for parts in (weights, constants) for layer, t in parts.items() for part, a in t.items()

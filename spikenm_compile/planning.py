@@ -23,6 +23,7 @@ from spikenm_compile.package import layer_reports
 from spikenm_compile.passes.base import run_pipeline
 from spikenm_compile.passes.pipelines import lowering
 from spikenm_compile.passes.quantize_inputs import choose_levels
+from spikenm_compile.passes.quantize_weights import check_weight_type
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets import FLOAT_TARGETS, get_target
 from spikenm_compile.targets.base import Emit, no_emit
@@ -37,7 +38,7 @@ class Request:
     """What is to be built of what.
 
     Raises:
-        InputError: an unknown arithmetic, or one that the target does not have.
+        InputError: an unknown arithmetic, or one that the target does not have; an unknown type of weights.
     """
 
     captured: GraphModule
@@ -49,10 +50,13 @@ class Request:
     calibration: Tensor | None = None
     """Inputs whose range the input quantiser covers; None: the example inputs."""
     arithmetic: str = AUTO
+    weight_type: str = "int8"
+    """Integers that the weights become (passes.quantize_weights)."""
     emit: Emit = no_emit
     """Gets name and text of each level."""
 
     def __post_init__(self) -> None:
+        check_weight_type(self.weight_type)
         known = (AUTO, *ARITHMETICS)
         if self.arithmetic not in known:
             raise InputError(f"arithmetic '{self.arithmetic}' is unknown; known are {', '.join(known)}; choose one")
@@ -110,7 +114,7 @@ def integer_form(request: Request) -> GraphModule:
     """
     step_graph = step_form(request.captured, request.example_inputs, request.emit)
     levels = choose_levels(request.example_inputs if request.calibration is None else request.calibration)
-    passes = lowering(levels, request.pattern, get_target(request.target).families)
+    passes = lowering(levels, request.pattern, get_target(request.target).families, request.weight_type)
 
     def after(name: str, graph_module: GraphModule) -> None:
         request.emit(f"{name}.txt", format_graph(graph_module))

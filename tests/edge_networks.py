@@ -8,18 +8,18 @@ from functools import cache, partial
 
 import torch
 from recurrent_networks import RECURRENT, RECURRENT_MODELS, counts, lower_recurrent
-from small_networks import SHAPES, lower_graph
+from small_networks import SHAPES, lower_graph, project
 from step_graphs import StepGraphBuilder, randomize
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from spikenm_compile.compiler import lower
 from spikenm_compile.network import carried_network
-from spikenm_compile.neurons import integrate_and_fire
+from spikenm_compile.neurons import integrate_and_fire, leaky
 from spikenm_compile.passes.base import run_pipeline
 from spikenm_compile.passes.pipelines import lowering
 from spikenm_compile.passes.quantize_inputs import choose_levels
-from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS
+from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS, STAGGERED_ROWS
 from spikenm_compile.pattern import Pattern
 
 Lowered = tuple[GraphModule, Tensor]
@@ -170,8 +170,34 @@ def _with_round(make: Callable[[StepGraphBuilder], Node], *, per_step: bool) -> 
 ROUND = [make for make in RECURRENT if make is not counts]
 """A C library shows spikes, not counts."""
 
+
+def _with_weights(pattern: str, weight_type: str) -> Lowered:
+    """Rows of every format, for slabs of several widths and for all outputs; T = 3."""
+    b, neuron = StepGraphBuilder((2, 7, 7)), leaky(2.0, v_threshold=0.2)
+    s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(2, 24, 3, padding=1), b.x), neuron)
+    s = b.neuron("lif2", b.layer("conv2", nn.Conv2d(24, 144, (3, 2), padding=1), s), leaky(2.0, v_threshold=0.5))
+    s = b.neuron("lif3", b.layer("conv3", nn.Conv2d(144, 32, 3, padding=1, stride=2), s), leaky(2.0, v_threshold=0.5))
+    s = b.neuron("lif4", b.layer("fc1", nn.LazyLinear(40), b.layer("flatten", nn.Flatten(), s)), neuron)
+    graph = b.output(b.mean(b.layer("fc2", nn.Linear(40, 8), s)))
+    x = torch.rand(4, 2, 7, 7, generator=torch.Generator().manual_seed(0))
+    randomize(graph, 0)
+    project(graph, Pattern.parse(pattern))
+    graph.meta["num_steps"] = 3
+    families = (STAGGERED_ROWS, EVENT_ROWS, DENSE_ROWS)
+    return run_pipeline(lowering(choose_levels(x), Pattern.parse(pattern), families, weight_type), graph), x
+
+
+C_NAME = str.maketrans({":": "_", "@": "_", "2": "two", "1": "one", "4": "four", "8": "eight"})
+"""Networks give C functions their names."""
+WEIGHTS = {
+    f"{pattern.translate(C_NAME)}_{weight_type}": cache(partial(_with_weights, pattern, weight_type))
+    for pattern in ("2:4", "2:4@stagger", "1:4@stagger", "1:8@stagger")
+    for weight_type in ("int8", "int7", "int4")
+}
+
 SMALL: dict[str, Callable[[], Lowered]] = {
     **{f.__name__: cache(partial(_with_shape, f, per_step=bool(i % 2))) for i, f in enumerate(SHAPES)},
+    **WEIGHTS,
     **{f"round_{f.__name__}": cache(partial(_with_round, f, per_step=True)) for f in ROUND},
     **{f"round_{f.__name__}_static": cache(partial(_with_round, f, per_step=False)) for f in ROUND},
 }

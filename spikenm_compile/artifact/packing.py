@@ -5,7 +5,8 @@
               padded to a whole byte, then one zero byte so that a reader may always load two bytes at once
 
 Groups come in the order [O, kh, kw, I/M] of `Pattern.groups`, G in number. Positions ascend within a group; a group
-with fewer than N non-zeros stores zeros at the first positions that are free.
+with fewer than N non-zeros stores zeros at the first positions that are free. Positions of a staggered pattern are
+known (Pattern.mask_of): there are no metadata then.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ def pack(weight: Int8, pattern: Pattern) -> tuple[Int8, UInt8]:
             "int8 [O, I, kh, kw] is supported; quantise or reshape it first"
         )
     groups = _groups(weight, pattern)
+    if pattern.staggered:
+        return _pack_staggered(weight, groups, pattern), np.zeros(0, np.uint8)
     most = int(np.count_nonzero(groups, axis=1).max(initial=0))
     if most > pattern.n:
         raise PatternError(
@@ -45,6 +48,21 @@ def pack(weight: Int8, pattern: Pattern) -> tuple[Int8, UInt8]:
     positions = _positions(groups, pattern)
     values = np.take_along_axis(groups, positions, axis=1).reshape(-1)
     return values, _write_bits(positions.reshape(-1), pattern.index_bits)
+
+
+def _pack_staggered(weight: Int8, groups: Int8, pattern: Pattern) -> Int8:
+    is_kept = _kept(weight.shape, pattern)
+    if groups[~is_kept].any():
+        raise PatternError(
+            f"a weight of shape {list(weight.shape)} has non-zeros that pattern {pattern} does not keep; "
+            f"project the weight to the pattern first"
+        )
+    return groups[is_kept]
+
+
+def _kept(shape: tuple[int, ...], pattern: Pattern) -> npt.NDArray[np.bool_]:
+    """Which members of each group [G, M] a staggered pattern keeps."""
+    return np.ascontiguousarray(np.moveaxis(pattern.mask_of(shape), 1, -1)).reshape(-1, pattern.m)
 
 
 def unpack(values: Int8, metadata: UInt8, pattern: Pattern, shape: tuple[int, ...]) -> Int8:
@@ -58,13 +76,16 @@ def unpack(values: Int8, metadata: UInt8, pattern: Pattern, shape: tuple[int, ..
     entries = _num_entries(shape, pattern)
     _check_array("values", values, np.dtype(np.int8), entries)
     _check_array("metadata", metadata, np.dtype(np.uint8), _metadata_bytes(entries, pattern))
+    groups = np.zeros((entries // pattern.n, pattern.m), np.int8)
+    if pattern.staggered:
+        groups[_kept(shape, pattern)] = values
+        return _ungroup(groups, shape)
     positions = _read_bits(metadata, entries, pattern.index_bits).reshape(-1, pattern.n)
     if (positions >= pattern.m).any() or (np.diff(positions, axis=1) <= 0).any():
         raise ArtifactError(
             f"packed metadata hold positions that are not ascending numbers below {pattern.m}; "
             f"pattern {pattern} is expected; copy or build the artifact again"
         )
-    groups = np.zeros((len(positions), pattern.m), np.int8)
     np.put_along_axis(groups, positions, values.reshape(-1, pattern.n), axis=1)
     return _ungroup(groups, shape)
 
@@ -89,6 +110,8 @@ def _num_entries(shape: tuple[int, ...], pattern: Pattern) -> int:
 
 
 def _metadata_bytes(entries: int, pattern: Pattern) -> int:
+    if pattern.staggered:
+        return 0
     return -(-entries * pattern.index_bits // 8) + 1
 
 

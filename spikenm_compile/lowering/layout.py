@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from spikenm_compile.lowering.row_format import RowFormat
 from spikenm_compile.lowering.tir import Expr, T, bytes_of
 
 WORD = 64
@@ -138,18 +139,14 @@ class Tile:
     """First output channel; an expression of the loop variable where a loop runs over tiles."""
     width: int
     row: int
-    """Bytes of one weight row: the width, padded."""
+    """Bytes of one weight row, padded."""
     offset: Expr
     """First byte of the tile's rows."""
 
 
-ROW_PADDING = 16
-"""Weight rows are padded to this many bytes, the smallest vector of all targets."""
-
-
 @dataclass(frozen=True)
 class Rows:
-    """Weight rows `[tile][ky][kx][channel][row]` int8: what one input event adds to all channels of a tile."""
+    """Weight rows `[tile][ky][kx][channel][row]`: what one input event adds to all channels of a tile."""
 
     outputs: int
     taps: int
@@ -157,6 +154,7 @@ class Rows:
     channels: int
     """Input channels."""
     tile_width: int
+    format: RowFormat = RowFormat.PLAIN
 
     @property
     def num_full(self) -> int:
@@ -168,10 +166,14 @@ class Rows:
         """Width of the last, narrower tile; 0 if there is none."""
         return self.outputs % self.tile_width
 
+    @property
+    def num_rows(self) -> int:
+        """Rows of one tile that hold weights; those that the format wants in addition stand behind them."""
+        return self.taps * self.channels
+
     def tile(self, index: Expr, width: int) -> Tile:
         """Tile number `index`, of full or tail width."""
-        full = self.taps * self.channels * padded(self.tile_width)
-        return Tile(index * self.tile_width, width, padded(width), index * full)
+        return Tile(index * self.tile_width, width, self.format.row_bytes(width), index * self._bytes(self.tile_width))
 
     def loop(self) -> Iterator[Tile]:
         """The tiles inside a TIR kernel: a loop over the full ones, then the tail."""
@@ -181,13 +183,17 @@ class Rows:
         if self.tail:
             yield self.tile(self.num_full, self.tail)
 
+    def loop_over(self, count: int) -> Iterator[tuple[Tile, Expr]]:
+        """The tiles of `count` such rows, which stand one behind the other, each with its number."""
+        with T.serial(count) as number:
+            for tile in self.loop():
+                first, offset = number * self.outputs + tile.first, number * self.num_bytes + tile.offset
+                yield Tile(first, tile.width, tile.row, offset), number
+
     @property
     def num_bytes(self) -> int:
         """Size of all tiles."""
-        row_bytes = self.num_full * padded(self.tile_width) + (padded(self.tail) if self.tail else 0)
-        return self.taps * self.channels * row_bytes
+        return self.num_full * self._bytes(self.tile_width) + (self._bytes(self.tail) if self.tail else 0)
 
-
-def padded(width: int) -> int:
-    """Bytes of a weight row of that many output channels."""
-    return -(-width // ROW_PADDING) * ROW_PADDING
+    def _bytes(self, width: int) -> int:
+        return (self.num_rows + self.format.spare_rows) * self.format.row_bytes(width)

@@ -11,11 +11,12 @@ from spikenm_compile.errors import PassError
 from spikenm_compile.lowering.kernels.dense_rows import DenseRows, build_dense_rows
 from spikenm_compile.lowering.kernels.event_list import EventList
 from spikenm_compile.lowering.kernels.event_rows import EventRows, build_event_rows
-from spikenm_compile.lowering.kernels.prepare import StoredWeight, build_prepare
+from spikenm_compile.lowering.kernels.prepare import build_prepare
+from spikenm_compile.lowering.layer_rows import never_overflows, rows_of, stored_weight_of
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Layout, Rows
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
 from spikenm_compile.neurons import Neuron
-from spikenm_compile.ops import IntConv2d, NeuronStep, largest_sum
+from spikenm_compile.ops import IntConv2d, NeuronStep
 
 
 @dataclass(frozen=True)
@@ -36,9 +37,8 @@ class LayerCode:
 
     @property
     def rows(self) -> Rows:
-        """Weight rows of one group."""
-        outputs, channels = self.conv.weight.shape[0] // self.conv.groups, self.conv.weight.shape[1]
-        return Rows(outputs, self.geometry.taps, channels, self.tile_width)
+        """Weight rows of one group or slab."""
+        return rows_of(self.conv, self.source, self.tile_width)
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,14 @@ def build_layer(program: Program, code: LayerCode, name: str) -> LayerResult:
     """Make the kernel of a layer, and add its weights and their preparation to the program."""
     params = _weights(program, code, name)
     assert isinstance(code.out, Bits | Floats)
-    if isinstance(code.source, EventList):
-        never_overflows = largest_sum(code.conv.weight, code.conv.levels) < 2**15
-        events = EventRows(code.source, code.geometry, code.rows, never_overflows, code.out, code.neuron)
-        return LayerResult(build_event_rows(name, events), params)
-    dense = DenseRows(code.source, code.geometry, code.rows, code.conv.groups, code.out, code.neuron)
-    return LayerResult(build_dense_rows(name, dense), params)
+    return LayerResult(_build_kernel(code, code.out, name), params)
+
+
+def _build_kernel(code: LayerCode, out: Bits | Floats, name: str) -> list[tirx.PrimFunc]:
+    source, rows, geometry = code.source, code.rows, code.geometry
+    if isinstance(source, Bytes):
+        return build_dense_rows(name, DenseRows(source, geometry, rows, code.conv.groups, out, code.neuron))
+    return build_event_rows(name, EventRows(source, geometry, rows, never_overflows(code.conv), out, code.neuron))
 
 
 def place_constants(program: Program, step: NeuronStep, channels: int) -> tuple[Place, ...]:
@@ -82,14 +84,14 @@ def place_constants(program: Program, step: NeuronStep, channels: int) -> tuple[
 
 
 def _weights(program: Program, code: LayerCode, name: str) -> tuple[Place, ...]:
-    conv, rows = code.conv, code.rows
+    conv = code.conv
+    stored = stored_weight_of(conv, code.source, code.tile_width)
     num_outputs = conv.weight.shape[0]
     places = (
-        program.allocate(Space.PARAMS, rows.num_bytes * conv.groups),
+        program.allocate(Space.PARAMS, stored.rows.num_bytes * stored.groups),
         program.allocate(Space.PARAMS, 4 * num_outputs),
         program.allocate(Space.PARAMS, 4 * num_outputs),
     )
-    stored = StoredWeight(rows, conv.groups, conv.pattern, conv.linear_input is not None)
     sizes = stored_bytes(conv)
     values, metadata = (_stored(program, f"{conv.layer}.{part}", sizes[part]) for part in ("values", "metadata"))
     function = f"{name}_prepare"
@@ -102,11 +104,13 @@ def _weights(program: Program, code: LayerCode, name: str) -> tuple[Place, ...]:
 
 
 def stored_bytes(conv: IntConv2d) -> dict[str, int]:
-    """Size of each stored tensor of a layer; the metadata of a dense layer is empty."""
+    """Size of each stored tensor of a layer; dense and staggered layers have no metadata."""
     weight = conv.stored_weight()
     if conv.pattern is None:
         return {"values": weight.numel(), "metadata": 0}
     kept = weight.numel() // conv.pattern.m * conv.pattern.n
+    if conv.pattern.staggered:
+        return {"values": kept, "metadata": 0}
     return {"values": kept, "metadata": -(-kept * conv.pattern.index_bits // 8) + 1}
 
 

@@ -21,6 +21,7 @@ from spikenm_compile.lowering.kernels.neuron_tile import Output
 from spikenm_compile.lowering.kernels.pools import build_max_pool_bits, build_max_pool_floats, build_sum_pool
 from spikenm_compile.lowering.kernels.quantize import build_quantize
 from spikenm_compile.lowering.kernels.values import Operand, Operation
+from spikenm_compile.lowering.layer_rows import outputs_apart
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Planes
 from spikenm_compile.lowering.native_layers import LayerCode, build_layer, place_constants
 from spikenm_compile.lowering.nodes import (
@@ -36,7 +37,7 @@ from spikenm_compile.lowering.planner import Planner, Value
 from spikenm_compile.lowering.program import Place, Steps
 from spikenm_compile.neurons import Neuron
 from spikenm_compile.ops import IntConv2d, IntConvNeuron, NeuronStep, QuantizeInput, pair
-from spikenm_compile.passes.select_kernels import EVENT_ROWS
+from spikenm_compile.passes.select_kernels import EVENT_ROWS, STAGGERED_ROWS
 
 KERNELS = "native"
 
@@ -109,8 +110,9 @@ def _conv(planner: Planner, node: Node, conv: IntConv2d) -> None:
 
 def _conv_neuron(planner: Planner, node: Node, module: IntConvNeuron) -> None:
     neurons = _place_neurons(planner, node, module.neuron)
-    # A fused kernel writes whole bytes of spikes: every group of output channels must start at one.
-    if module.conv.groups == 1 or module.conv.weight.shape[0] // module.conv.groups % 8 == 0:
+    # A fused kernel writes whole bytes of spikes: every group or slab of output channels must start at one.
+    apart = outputs_apart(module.conv)
+    if apart == module.conv.weight.shape[0] or apart % 8 == 0:
         _layer(planner, node, module.conv, neurons.out, neurons)
         return
     current = planner.new(Floats(*size_of(node)))
@@ -121,8 +123,8 @@ def _conv_neuron(planner: Planner, node: Node, module: IntConvNeuron) -> None:
 def _layer(planner: Planner, node: Node, conv: IntConv2d, out: Value, neurons: PlacedNeurons | None) -> None:
     value = planner.values[source_of(node)]
     neuron, places = (neurons.neuron, neurons.places) if neurons else (None, ())
-    if conv.kernel == EVENT_ROWS:
-        lists, *inputs = planner.event_list(value, max(conv.padding))
+    if conv.kernel in (EVENT_ROWS, STAGGERED_ROWS):
+        lists, *inputs = planner.event_list(value, conv, planner.width_for(neuron))
         code = LayerCode(conv, lists, out.layout, neuron, planner.width_for(neuron))
     else:
         value = planner.as_bytes(value, max(conv.padding), signed=conv.levels.low < 0)

@@ -12,11 +12,13 @@ from spikenm_compile.lowering.kernels.bit_joins import build_pack
 from spikenm_compile.lowering.kernels.event_list import EventList, build_event_list
 from spikenm_compile.lowering.kernels.joins import build_last
 from spikenm_compile.lowering.kernels.values import Operand, build_convert
+from spikenm_compile.lowering.layer_rows import event_list_of
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Layout, Planes
 from spikenm_compile.lowering.nodes import halo_of, size_of
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
 from spikenm_compile.lowering.state_updates import going_round, in_place
 from spikenm_compile.neurons import Neuron
+from spikenm_compile.ops import IntConv2d
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Planner:
         """What layers of neurons emit at each step, wherever a reader after the steps finds the last of it."""
         self.next_state = in_place(lowered)
         self._converted: dict[tuple[Place, Layout], Value] = {}
-        self._lists: dict[tuple[Place, Layout], tuple[EventList, Place, Place]] = {}
+        self._lists: dict[tuple[Place, EventList], tuple[EventList, Place, Place]] = {}
         self._place_inputs()
 
     def _place_inputs(self) -> None:
@@ -126,13 +128,13 @@ class Planner:
             functions = build_convert(self.name("state"), source.operand, target.layout)
             self.emit(functions, source.place, target.place)
 
-    def event_list(self, value: Value, halo: int) -> tuple[EventList, Place, Place]:
-        """Events of a spike train, built once for all layers that read it: (layout, start, events)."""
-        spikes = self.as_bits(value, halo)
+    def event_list(self, value: Value, conv: IntConv2d, tile_width: int) -> tuple[EventList, Place, Place]:
+        """Events of a layer's input, built once for all layers that read the same: (layout, start, events)."""
+        spikes = self.as_bits(value, max(conv.padding))
         assert isinstance(spikes.layout, Bits)
-        key = (spikes.place, spikes.layout)
+        lists, num_steps = event_list_of(conv, spikes.layout, tile_width), self.program.max_steps
+        key = (spikes.place, lists)
         if key not in self._lists:
-            lists, num_steps = EventList(spikes.layout), self.program.max_steps
             start = self.program.allocate(Space.ARENA, lists.start_bytes(num_steps))
             events = self.program.allocate(Space.ARENA, lists.event_bytes(num_steps))
             self.emit(build_event_list(self.name("events"), lists), spikes.place, start, events)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from torch import Tensor
 from torch.fx import GraphModule
 
 from spikenm_compile.errors import PassError
@@ -24,7 +25,8 @@ class PackNMWeights(Pass):
     Result:
         %conv2 = IntConv2d[conv2](%spikes1) {..., pattern=2:4}
 
-    A layer marked by `fold` is stored in the pattern it was trained in; others are tried with `pattern`.
+    A layer marked by `fold` is stored in the pattern it was trained in; others are tried with `pattern`. Where the
+    zeros of N:M weights turn out to be staggered, N:M@stagger is set: it needs no metadata, and has own kernels.
     Errors: a marked layer whose weights no longer hold its pattern.
     """
 
@@ -47,7 +49,10 @@ class PackNMWeights(Pass):
         weight = conv.stored_weight()
         pattern = conv.pattern or self.pattern
         if pattern.holds(weight):
-            conv.pattern, conv.why = pattern, f"at most {pattern.n} of {pattern.m} weights are not zero"
+            conv.pattern, conv.why = (
+                _closest(pattern, weight),
+                f"at most {pattern.n} of {pattern.m} weights are not zero",
+            )
             return
         if conv.pattern is not None:
             raise PassError(
@@ -64,3 +69,11 @@ class PackNMWeights(Pass):
             conv.why = (
                 f"up to {pattern.most_nonzeros(weight)} of {pattern.m} weights are not zero: not trained as {pattern}"
             )
+
+
+def _closest(pattern: Pattern, weight: Tensor) -> Pattern:
+    """`pattern`, or the staggered one that the weights hold too."""
+    if pattern.m % pattern.n or pattern.v > 1:
+        return pattern
+    staggered = Pattern(pattern.n, pattern.m, staggered=True)
+    return staggered if staggered.holds(weight) else pattern

@@ -19,13 +19,16 @@ from spikenm_compile.passes.verify_whole_numbers import VerifyWholeNumbers
 from spikenm_compile.pattern import Pattern
 
 
-def lowering(levels: Levels, pattern: Pattern, families: tuple[str, ...]) -> tuple[Pass, ...]:
+def lowering(
+    levels: Levels, pattern: Pattern, families: tuple[str, ...], weight_type: str = "int8"
+) -> tuple[Pass, ...]:
     """Float step graph to lowered graph.
 
     Args:
         levels: of the model's input.
         pattern: that unmarked layers are tried with.
         families: kernel families of the target, best first.
+        weight_type: integers that the weights become (passes.quantize_weights).
     """
     return (
         # what can be computed at all
@@ -40,7 +43,7 @@ def lowering(levels: Levels, pattern: Pattern, families: tuple[str, ...]) -> tup
         QuantizeInputs(levels),
         AnnotateLevels(),
         ConvertAvgPoolToSum(),
-        QuantizeWeights(),
+        QuantizeWeights(weight_type),
         # how a target stores and computes them
         PackNMWeights(pattern),
         FuseNeuron(),

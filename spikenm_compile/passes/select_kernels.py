@@ -15,6 +15,8 @@ from spikenm_compile.ops import IntConv2d
 from spikenm_compile.passes.base import Pass
 from spikenm_compile.passes.fuse_neuron import FuseNeuron
 
+STAGGERED_ROWS = "staggered-rows"
+"""Each spike adds, at each tap, a weight row of the one slab of outputs that it reaches: time ∝ spikes · N/M."""
 EVENT_ROWS = "event-rows"
 """Each spike adds one weight row: time is proportional to the number of spikes."""
 DENSE_ROWS = "dense-rows"
@@ -62,9 +64,17 @@ class SelectKernels(Pass):
         for module in graph_module.modules():
             if isinstance(module, IntConv2d) and not module.kernel:
                 module.kernel, reason = choose(module, self.families)
-                module.why = f"{module.why}; {reason}"
+                module.why = f"{module.why}; {reason}{_small_weights(module)}"
                 changed = True
         return changed
+
+
+def _small_weights(conv: IntConv2d) -> str:
+    """What the kernels that add weight rows make of small weights."""
+    largest = int(conv.weight.abs().max())
+    if conv.kernel not in (STAGGERED_ROWS, EVENT_ROWS) or largest > 63:
+        return ""
+    return "; weights of 4 bits, two columns a byte" if largest <= 7 else "; weights of 7 bits, added in pairs"
 
 
 def choose(conv: IntConv2d, families: tuple[str, ...]) -> tuple[str, str]:
@@ -74,10 +84,26 @@ def choose(conv: IntConv2d, families: tuple[str, ...]) -> tuple[str, str]:
         refusal = REFUSALS[family](conv)
         if refusal is None:
             return family, refusals[0] if refusals else REASONS[family]
-        refusals.append(refusal)
+        if refusal:
+            refusals.append(refusal)
     raise PassError(
         f"layer '{conv.layer}': no kernel family of the target takes it ({'; '.join(refusals)}); choose another target"
     )
+
+
+MAX_CLASSES = 16
+"""Most classes that the kernels part inputs into."""
+
+
+def _no_staggered_rows(conv: IntConv2d) -> str | None:
+    """Not worth a word where nobody asked for the pattern."""
+    pattern = conv.pattern
+    if pattern is None or not pattern.staggered:
+        return ""
+    outputs, classes = conv.weight.shape[0], pattern.m // pattern.n
+    if outputs % classes or classes > MAX_CLASSES:
+        return f"{outputs} outputs in {classes} slabs: staggered kernels take equal slabs, {MAX_CLASSES} at most"
+    return _no_event_rows(conv)
 
 
 def _no_event_rows(conv: IntConv2d) -> str | None:
@@ -125,6 +151,7 @@ def _takes_all(_conv: IntConv2d) -> str | None:
 
 
 REFUSALS: dict[str, Callable[[IntConv2d], str | None]] = {
+    STAGGERED_ROWS: _no_staggered_rows,
     EVENT_ROWS: _no_event_rows,
     DENSE_ROWS: _takes_all,
     SPIKE_ROWS: _no_spike_rows,
@@ -134,9 +161,10 @@ REFUSALS: dict[str, Callable[[IntConv2d], str | None]] = {
     CUDA_CORE: _takes_all,
     ONNX_CONV: _takes_all,
 }
-"""Family -> why it cannot take a layer, or None."""
+"""Family -> why it cannot take a layer, empty where that goes without saying, or None."""
 
 REASONS = {
+    STAGGERED_ROWS: "staggered weights: a spike reads one weight row a tap, for the outputs that it reaches",
     EVENT_ROWS: "input is spikes: silent ones cost nothing",
     DENSE_ROWS: "takes any input",
     SPIKE_ROWS: "input is spikes: silent ones cost next to nothing",

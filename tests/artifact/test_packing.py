@@ -65,6 +65,24 @@ def test_groups_run_over_channels_of_one_output_and_tap() -> None:
     assert metadata.tolist() == [0, 0, 0]
 
 
+@pytest.mark.parametrize("shape", [(4, 8, 3, 2), (6, 16, 1, 1), (5, 8, 2, 2)])
+@pytest.mark.parametrize("text", ["2:4@stagger", "1:4@stagger", "2:8@stagger"])
+def test_staggered_weights_need_no_metadata(text: str, shape: tuple[int, ...]) -> None:
+    pattern, rng = Pattern.parse(text), np.random.default_rng(2)
+    weight = (rng.integers(-127, 128, shape) * pattern.mask_of(shape)).astype(np.int8)
+    weight[rng.random(shape) < 0.2] = 0  # of the kept ones too
+    values, metadata = pack(weight, pattern)
+    assert (len(values), len(metadata)) == (weight.size * pattern.n // pattern.m, 0)
+    assert values.nbytes == packed_bytes(shape, pattern)
+    np.testing.assert_array_equal(unpack(values, metadata, pattern, shape), weight)
+
+
+def test_weights_beside_the_staggered_mask_are_refused() -> None:
+    weight = np.ones((4, 8, 1, 1), np.int8) * ~Pattern.parse("1:4@stagger").mask_of((4, 8, 1, 1))
+    with pytest.raises(PatternError, match=r"has non-zeros that pattern 1:4@stagger does not keep; project"):
+        pack(weight.astype(np.int8), Pattern.parse("1:4@stagger"))
+
+
 def test_a_group_without_non_zeros_takes_the_first_positions() -> None:
     _, metadata = pack(np.zeros((1, 256, 1, 1), np.int8), Pattern(8, 256))
     assert metadata.tolist() == [*range(8), 0]

@@ -41,11 +41,12 @@ PAIRS = [
     *((network, target) for network in ("gestures", "every_step", "rleaky", "lif_recurrent") for target in QUICK),
     ("sew_iand", "arm"),
     ("vgg11", "arm"),
+    ("one_four_stagger_int7", "arm"),
 ]
 STATIC = ("digits", "sew_resnet18", "sew_and", "sew_iand", "vgg11")
 LARGE = ("rleaky", "lif_recurrent", "sew_resnet18", "sew_and", "sew_iand", "vgg11")
 LONG = [(n, t) for n in LARGE for t in C_LIBRARIES if (n, t) not in PAIRS]
-LONG += [(n, t) for n in SMALL for t in QUICK]
+LONG += [(n, t) for n in SMALL for t in QUICK if (n, t) not in PAIRS]
 LONG_PAIRS = [pytest.param(*pair, marks=pytest.mark.long) for pair in LONG]
 
 

@@ -6,7 +6,8 @@ import itertools
 
 import pytest
 
-from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Layout, Planes, Rows, padded
+from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Layout, Planes, Rows
+from spikenm_compile.lowering.row_format import RowFormat
 from spikenm_compile.lowering.tir import bytes_of
 
 LAYOUTS = [
@@ -68,13 +69,15 @@ def test_planes_are_in_the_user_s_order() -> None:
 
 
 def test_the_padding_of_a_weight_row() -> None:
-    assert [padded(width) for width in (1, 15, 16, 17, 32)] == [16, 16, 16, 32, 32]
+    assert [RowFormat.INT8.row_bytes(width) for width in (1, 15, 16, 17, 32)] == [16, 16, 16, 32, 32]
+    assert [RowFormat.INT4.row_bytes(width) for width in (1, 32, 33, 64, 65)] == [16, 16, 32, 32, 48]
     assert Geometry((3, 5)).taps == 15
 
 
+@pytest.mark.parametrize("form", RowFormat)
 @pytest.mark.parametrize("outputs", [1, 16, 20, 32, 33, 47, 64])
-def test_tiles_cover_all_output_channels_without_overlap(outputs: int) -> None:
-    rows = Rows(outputs, taps=9, channels=3, tile_width=16)
+def test_tiles_cover_all_output_channels_without_overlap(outputs: int, form: RowFormat) -> None:
+    rows = Rows(outputs, taps=9, channels=3, tile_width=16, format=form)
     tiles = [rows.tile(index, rows.tile_width) for index in range(rows.num_full)]
     tiles += [rows.tile(rows.num_full, rows.tail)] if rows.tail else []
     channels = [c for tile in tiles for c in range(tile.first, tile.first + tile.width)]
@@ -82,6 +85,6 @@ def test_tiles_cover_all_output_channels_without_overlap(outputs: int) -> None:
     end = 0
     for tile in tiles:
         assert tile.offset == end
-        assert tile.row >= tile.width
-        end += tile.row * rows.taps * rows.channels
+        assert form.columns(tile.row) >= tile.width
+        end += tile.row * (rows.num_rows + form.spare_rows)
     assert end == rows.num_bytes

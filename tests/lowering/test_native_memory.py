@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_networks import project
 from step_graphs import StepGraphBuilder, randomize
 from torch import nn
 
@@ -65,17 +66,19 @@ print("inside")
 """
 
 
-def artifact(out: Path, cpu: Cpu) -> Path:
+def artifact(out: Path, cpu: Cpu, pattern: Pattern, weight_type: str) -> Path:
     b = StepGraphBuilder((3, 7, 7))
     s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(3, 20, 3, padding=1), b.x))
-    s = b.neuron("lif2", b.layer("conv2", nn.Conv2d(20, 70, 3, padding=1, stride=2), s))
-    s = b.neuron("lif3", b.layer("grouped", nn.Conv2d(70, 20, 3, padding=2, dilation=2, groups=10), s))
+    s = b.neuron("lif2", b.layer("conv2", nn.Conv2d(20, 80, 3, padding=1, stride=2), s))
+    s = b.neuron("lif3", b.layer("grouped", nn.Conv2d(80, 20, 3, padding=2, dilation=2, groups=10), s))
     flat = b.layer("flatten", nn.Flatten(), b.layer("pool", nn.MaxPool2d(2, padding=1), s))
     graph = b.output(b.mean(b.layer("fc", nn.Linear(flat.meta["shape"][0], 11), flat)))
     randomize(graph, 0)
-    graph = run_pipeline(lowering(choose_levels(torch.rand(2, 3, 7, 7)), Pattern(2, 4), Native().families), graph)
+    project(graph, pattern)
+    passes = lowering(choose_levels(torch.rand(2, 3, 7, 7)), pattern, Native().families, weight_type)
+    graph = run_pipeline(passes, graph)
     written = write_package(
-        graph, Native(cpu=cpu), out, name="guarded", pattern=Pattern(2, 4), samples=torch.ones(1, 3, 7, 7)
+        graph, Native(cpu=cpu), out, name="guarded", pattern=pattern, samples=torch.ones(1, 3, 7, 7)
     )
     return written.path
 
@@ -83,8 +86,11 @@ def artifact(out: Path, cpu: Cpu) -> Path:
 @pytest.mark.parametrize(
     "cpu", [c for c in CPUS if c.machine == detect().machine and cpu_flags() >= set(c.features)], ids=lambda c: c.name
 )
-def test_every_access_is_inside(tmp_path: Path, cpu: Cpu) -> None:
-    path = str(artifact(tmp_path / "a", cpu))
+@pytest.mark.parametrize(
+    ("pattern", "weight_type"), [("2:4", "int8"), ("1:4@stagger", "int7"), ("2:4@stagger", "int4")]
+)
+def test_every_access_is_inside(tmp_path: Path, cpu: Cpu, pattern: str, weight_type: str) -> None:
+    path = str(artifact(tmp_path / "a", cpu, Pattern.parse(pattern), weight_type))
     run = [sys.executable, "-c", PROGRAM, path]
     done = subprocess.run([*run, "0"], capture_output=True, text=True, check=False)
     assert done.stdout == "inside\n", (done.returncode, done.stderr)

@@ -114,3 +114,10 @@ def test_a_second_run_changes_nothing() -> None:
     before = decisions(graph)
     assert not PackNMWeights(TWO_OF_FOUR).apply(graph)
     assert decisions(graph) == before
+
+
+def test_weights_that_turn_out_to_be_staggered() -> None:
+    for text, found in (("2:4@stagger", "2:4@stagger"), ("2:4", "2:4")):
+        graph = quantised(pattern=Pattern.parse(text))
+        PackNMWeights(TWO_OF_FOUR).apply(graph)
+        assert decisions(graph)["conv2"][0] == found

@@ -11,7 +11,7 @@ from step_graphs import StepGraphBuilder, randomize
 from torch import nn
 from torch.fx import GraphModule
 
-from spikenm_compile.errors import PassError
+from spikenm_compile.errors import InputError, PassError
 from spikenm_compile.graph import LAYER, LEVELS, REGION, SHAPE, Region, format_graph, run_steps, verify_graph
 from spikenm_compile.ops import SPIKES, IntConv2d, Levels
 from spikenm_compile.passes.annotate_levels import AnnotateLevels
@@ -174,3 +174,42 @@ def test_a_graph_without_convolutions_is_declined_and_a_second_run_changes_nothi
     assert not QuantizeWeights().apply(graph)
     assert format_graph(graph) == before
     assert [str(n.meta[LEVELS]) for n in graph.graph.nodes if LEVELS in n.meta] == ["0..255 × 0.0625", "spikes"]
+
+
+@pytest.mark.parametrize(("weight_type", "largest"), [("int8", 127), ("int7", 63), ("int4", 7)])
+def test_smaller_types_take_the_scale_of_least_error(weight_type: str, largest: int) -> None:
+    weight = torch.randn(6, 16, 3, 3, generator=torch.Generator().manual_seed(3))
+    weight[0], weight[1, 3] = 0.0, 0.0
+    q, scale = quantize_weight(weight, weight_type)
+    assert q.abs().max() == largest
+    assert q[weight == 0].eq(0).all()
+    assert scale[0] == 1.0
+    found = (q.double() * scale.view(-1, 1, 1, 1) - weight).square().sum((1, 2, 3))
+    plain = weight.abs().amax((1, 2, 3), keepdim=True).double().clamp(min=1e-9) / largest
+    error = (torch.round(weight / plain) * plain - weight).square().sum((1, 2, 3))
+    assert (found <= error * (1 + 1e-9)).all()
+    assert weight_type != "int4" or found.sum() < 0.9 * error.sum()
+
+
+def test_auto_takes_the_smallest_type_that_is_close() -> None:
+    whole = torch.randint(-7, 8, (4, 8, 3, 3), generator=torch.Generator().manual_seed(0)).float()
+    whole[:, 0, 0, 0] = 7.0
+    normal = torch.randn(4, 8, 3, 3, generator=torch.Generator().manual_seed(1))
+    outliers = normal.clone()
+    outliers[:, 0, 0, 0] = 40.0
+    largest = [int(quantize_weight(w, "auto")[0].abs().max()) for w in (whole, normal, outliers)]
+    assert largest == [7, 63, 127]
+
+
+def test_layers_that_do_not_read_spikes_keep_int8() -> None:
+    graph = two_layers()
+    QuantizeWeights("int4").apply(graph)
+    convs = {m.layer: int(m.weight.abs().max()) for m in graph.modules() if isinstance(m, IntConv2d)}
+    assert convs == {"conv1": 127, "fc": 7}
+
+
+def test_an_unknown_type_of_weights() -> None:
+    with pytest.raises(
+        InputError, match=r"weights of type 'int5' are unknown; known are int8, int7, int4, auto; choose"
+    ):
+        QuantizeWeights("int5")

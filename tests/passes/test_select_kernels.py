@@ -25,12 +25,14 @@ from spikenm_compile.passes.select_kernels import (
     REFUSALS,
     SPARSE_TENSOR_CORE,
     SPIKE_ROWS,
+    STAGGERED_ROWS,
     SelectKernels,
     choose,
     most_of_four,
 )
+from spikenm_compile.pattern import Pattern
 
-NATIVE = (EVENT_ROWS, DENSE_ROWS)
+NATIVE = (STAGGERED_ROWS, EVENT_ROWS, DENSE_ROWS)
 CUDA = (SPARSE_TENSOR_CORE, DENSE_TENSOR_CORE, CUDA_CORE)
 
 
@@ -72,6 +74,23 @@ def test_the_first_family_that_takes_a_layer(levels: Levels, geometry: Any, fami
     assert choose(int_conv("conv", 4, levels, **geometry), NATIVE) == (family, reason)
 
 
+STAGGERED_CASES: list[tuple[str, Any, str, str]] = [
+    ("2:4@stagger", {}, STAGGERED_ROWS, "staggered weights: a spike reads one weight row a tap"),
+    ("2:4@stagger", {"dilation": (2, 2)}, DENSE_ROWS, "dilation 2"),
+    ("1:3@stagger", {}, EVENT_ROWS, "4 outputs in 3 slabs: staggered kernels take equal slabs, 16 at most"),
+    ("1:32@stagger", {}, EVENT_ROWS, "4 outputs in 32 slabs"),
+    ("2:4", {}, EVENT_ROWS, "input is spikes: silent ones cost nothing"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "geometry", "family", "reason"), STAGGERED_CASES)
+def test_staggered_weights_have_a_family(pattern: str, geometry: Any, family: str, reason: str) -> None:
+    conv = int_conv("conv", 96, **geometry)
+    conv.pattern = Pattern.parse(pattern)
+    found, why = choose(conv, NATIVE)
+    assert (found, why[: len(reason)]) == (family, reason)
+
+
 def test_c_code_reads_spikes_of_any_geometry_off_their_bits() -> None:
     families = (SPIKE_ROWS, LEVEL_ROWS)
     for geometry in ({}, {"groups": 2}, {"dilation": (2, 2)}):
@@ -87,7 +106,7 @@ def test_a_family_alone_gives_its_own_reason() -> None:
 
 
 def test_every_family_has_its_refusals_and_its_reason() -> None:
-    assert REFUSALS.keys() == REASONS.keys() == {EVENT_ROWS, DENSE_ROWS, SPIKE_ROWS, LEVEL_ROWS, ONNX_CONV, *CUDA}
+    assert REFUSALS.keys() == REASONS.keys() == {*NATIVE, SPIKE_ROWS, LEVEL_ROWS, ONNX_CONV, *CUDA}
 
 
 GPU_CASES = [

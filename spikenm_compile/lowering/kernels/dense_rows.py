@@ -2,7 +2,7 @@
 
     for group, tile, y, x, t:    sum[o] = Σ over ky, kx, c of  level[y][x][c] · weight[tile][ky][kx][c][o]
 
-The layout of the weight rows is that of the event-driven family, one set of tiles per group.
+Weight rows stand in the tiles of the event-driven family, uncoded, one set of tiles per group.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def build_dense_rows(name: str, layer: DenseRows) -> list[tirx.PrimFunc]:
     params += output_params(layer.neuron, layer.out)
     with tir.kernel(name, params, functions) as (buffers, num_steps):
         levels, rows, *rest = buffers
-        for tile, group in _tiles(layer):
+        for tile, group in layer.rows.loop_over(layer.groups):
             with T.serial(layer.out.height) as y, T.serial(layer.out.width) as x:
                 output = TileOutput(tile, layer.out, layer.neuron, rest)
                 output.load(y, x)
@@ -46,14 +46,6 @@ def build_dense_rows(name: str, layer: DenseRows) -> list[tirx.PrimFunc]:
                     output.write(_sum_levels(layer, tile, group, levels, rows, t, y, x), t, y, x)
                 output.save(y, x)
     return functions
-
-
-def _tiles(layer: DenseRows):  # type: ignore[no-untyped-def]
-    """Tiles of every group, with the group's number; channels and offsets count over all groups."""
-    with T.serial(layer.groups) as group:
-        for tile in layer.rows.loop():
-            first, offset = group * layer.rows.outputs + tile.first, group * layer.rows.num_bytes + tile.offset
-            yield Tile(first, tile.width, tile.row, offset), group
 
 
 def _sum_levels(

@@ -1,0 +1,67 @@
+"""The events of one output, gathered from the runs of its kernel rows into one list of where their weight rows start.
+
+Runs are short, and a loop that ends after a number of steps that nobody can foresee costs a CPU some twenty cycles: one
+loop over all events of an output is quicker than one for each run. Events are copied a vector at a time, behind the
+end of a run too, where the next run is written over them; rows of zeros fill the list up to a multiple of four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from spikenm_compile.lowering import tir
+from spikenm_compile.lowering.tir import Buffer, Expr, T
+
+COPIED = 32
+"""Events that are copied at once: readers of a list may read so many behind its end."""
+UNROLLED = 4
+"""A gathered list is as long as a multiple of this."""
+LONGEST = 240
+"""Entries of a list, which lies on the stack."""
+
+
+class EventRun:
+    """The list of one output.
+
+    Args:
+        events: of the layer's input.
+        num_rows: weight rows; the one behind them is of zeros.
+        row_bytes: of one.
+        most: number of events that an output may have.
+        room: number of events that `process` may be given at once.
+        process: adds the rows that start at the first `count` entries of an int32 list, a multiple of four.
+    """
+
+    def __init__(
+        self,
+        events: Buffer,
+        num_rows: int,
+        row_bytes: int,
+        most: int,
+        room: int,
+        process: Callable[[Buffer, Expr], None],
+    ) -> None:
+        self.events, self.num_rows, self.row_bytes, self.process = events, num_rows, row_bytes, process
+        self.room = min(room, LONGEST) - COPIED - UNROLLED
+        self.may_overflow = most > self.room
+        self.list = tir.local(min(LONGEST, most + 2 * COPIED), "int32")
+        self.count = tir.variable("int32", T.int32(0))
+
+    def add(self, first: Expr, stop: Expr, offset: Expr) -> None:
+        """Append the rows `offset` + event of the events first .. stop."""
+        with T.serial((stop - first + (COPIED - 1)) // COPIED) as chunk:
+            if self.may_overflow:
+                with T.If(self.count[0] > self.room), T.Then():
+                    self.finish()
+            at = first + chunk * COPIED
+            rows = tir.cast("int32", COPIED, self.events[tir.lanes(at, COPIED)]) + tir.splat(offset, COPIED)
+            starts = rows * tir.constant("int32", COPIED, self.row_bytes)
+            tir.store(self.list, tir.lanes(self.count[0], COPIED), starts)
+            tir.store(self.count, 0, self.count[0] + T.min(stop - at, COPIED))
+
+    def finish(self) -> None:
+        """Process what was gathered."""
+        zeros = tir.constant("int32", UNROLLED, self.num_rows * self.row_bytes)
+        tir.store(self.list, tir.lanes(self.count[0], UNROLLED), zeros)
+        self.process(self.list, (self.count[0] + (UNROLLED - 1)) // UNROLLED * UNROLLED)
+        tir.store(self.count, 0, T.int32(0))

@@ -1,0 +1,66 @@
+"""Which event lists a layer reads, which weight rows its kernel adds, and how the stored weights become these."""
+
+from __future__ import annotations
+
+from spikenm_compile.lowering.kernels.event_list import EventList
+from spikenm_compile.lowering.kernels.prepare import StoredWeight
+from spikenm_compile.lowering.layout import Bits, Bytes, Rows
+from spikenm_compile.lowering.row_format import format_of
+from spikenm_compile.lowering.stagger import Stagger
+from spikenm_compile.ops import IntConv2d, largest_sum
+from spikenm_compile.passes.select_kernels import STAGGERED_ROWS
+
+WORTH_A_PASS = 64
+"""Outputs whose rows pay for a pass over the events: with fewer, the branch miss at the list's end costs more."""
+
+
+def outputs_apart(conv: IntConv2d) -> int:
+    """Consecutive outputs that a kernel computes together: those of a group of channels or slab, else all."""
+    return conv.weight.shape[0] // (_num_slabs(conv) if conv.kernel == STAGGERED_ROWS else conv.groups)
+
+
+def _num_slabs(conv: IntConv2d) -> int:
+    assert conv.pattern is not None
+    return conv.pattern.m // conv.pattern.n
+
+
+def never_overflows(conv: IntConv2d) -> bool:
+    """Whether the weights prove that every sum fits int16."""
+    return largest_sum(conv.weight, conv.levels) < 2**15
+
+
+def classes_for(conv: IntConv2d, tile_width: int) -> int:
+    """Classes to part the inputs of a staggered layer into: fewer than slabs where these are narrow, 2 at least."""
+    outputs, slabs = conv.weight.shape[0], _num_slabs(conv)
+    divisors = [k for k in range(2, slabs + 1) if slabs % k == 0]
+    wide = [k for k in divisors if outputs // k >= min(WORTH_A_PASS, tile_width)]
+    chosen = max(wide, default=divisors[0])
+    return chosen if outputs // chosen <= tile_width else slabs
+
+
+def event_list_of(conv: IntConv2d, spikes: Bits, tile_width: int) -> EventList:
+    """The events that an event-driven layer reads off its input."""
+    if conv.kernel != STAGGERED_ROWS:
+        return EventList(spikes)
+    return EventList(spikes, Stagger.of(conv, spikes.halo, classes_for(conv, tile_width)))
+
+
+def rows_of(conv: IntConv2d, source: EventList | Bytes, tile_width: int) -> Rows:
+    """Weight rows of one group, or of the outputs that one class of inputs reaches."""
+    outputs, channels, height, width = conv.weight.shape
+    taps = height * width
+    if isinstance(source, Bytes):
+        return Rows(outputs // conv.groups, taps, channels, tile_width)
+    if source.stagger is not None and source.stagger.flattened is not None:
+        taps, channels = 1, channels * taps
+    weights = format_of(int(conv.weight.abs().max()))
+    return Rows(outputs // source.classes, taps, channels // source.classes, tile_width, weights)
+
+
+def stored_weight_of(conv: IntConv2d, source: EventList | Bytes, tile_width: int) -> StoredWeight:
+    """How the artifact's weights become the rows."""
+    rows = rows_of(conv, source, tile_width)
+    stagger = None if isinstance(source, Bytes) else source.stagger
+    is_flattened = conv.linear_input is not None and stagger is None
+    groups = conv.groups if stagger is None else stagger.classes
+    return StoredWeight(rows, groups, conv.pattern, is_flattened, stagger)
