@@ -108,7 +108,7 @@ def _train(model: nn.Module, data: ImageData, run: Run) -> tuple[float, ...]:
         for _, _, learner in masked_layers(model):
             nn.init.zeros_(learner.logits)
     optimizer = torch.optim.AdamW([g for g in groups if g["params"]], foreach=True)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate(training))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate(training))
     snapshots: list[Tensor] = []
     wanted = {w * training.steps // 12 for first in FLIP_WINDOWS for w in (first, first + 1)}
     model.train()
@@ -124,7 +124,7 @@ def _train(model: nn.Module, data: ImageData, run: Run) -> tuple[float, ...]:
     return tuple(flipped(a, b) for a, b in zip(snapshots[::2], snapshots[1::2], strict=True))
 
 
-def rate(training: Training) -> Callable[[int], float]:
+def learning_rate(training: Training) -> Callable[[int], float]:
     """Share of the learning rate at each step: a half cosine, or two."""
     turn = training.restart * training.steps
 

@@ -1,0 +1,66 @@
+"""Schedules that might beat SR-STE at 1:8 and 1:16: tried on validation splits, the best confirmed on test splits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from benchmarks.learning_plans import asp, spikenm, sr_ste
+from benchmarks.learning_runs import Run, Value
+
+PATTERNS = ("1:8", "1:16")
+RAMP: Mapping[str, Value] = {"progressive": 0.5}
+FAST: Mapping[str, Value] = {"logit_rate": 90.0}
+
+TRIES: Mapping[str, Mapping[str, Value]] = {
+    "as in the table of learners": {},
+    "logits 3× as fast": FAST,
+    "no noise": {"noise": 0.0},
+    "noise 0.03": {"noise": 0.03},
+    "noise 0.3": {"noise": 0.3},
+    "tail 0.1": {"tail": 0.1},
+    "tail 0.1, logits 3× as fast": {"tail": 0.1, **FAST},
+    "EID 0.1, logits 3× as fast": {"eid": 0.1, **FAST},
+    "weights' lr 6e-3": {"lr": 6e-3},
+    "successive softmax": {"relaxation": "softmax"},
+    "N falls over 0.3 by halves": {"progressive": 0.3},
+    "N falls over 0.5 by halves": RAMP,
+    "N falls over 0.65 by halves": {"progressive": 0.65},
+    "N falls over 0.5, cubic": {**RAMP, "ramp_law": "cubic"},
+    "N falls over 0.5 from M/2": {**RAMP, "start_density": 0.5},
+    "N falls over 0.5, no noise": {**RAMP, "noise": 0.0},
+    "N falls over 0.5, logits 3× as fast": {**RAMP, **FAST},
+    "N falls over 0.5, tail 0.1": {**RAMP, "tail": 0.1},
+    "N falls over 0.5, lr 6e-3": {**RAMP, "lr": 6e-3},
+}
+"""Options of SpikeNM that differ from the table of learners."""
+
+SR_STE_TRIES: Mapping[str, Mapping[str, Value]] = {
+    "SR-STE, λ 2e-4": {},
+    "SR-STE, λ 0": {"pruned_decay": 0.0},
+    "SR-STE, λ 2e-3": {"pruned_decay": 2e-3},
+    "SR-STE, λ 2e-2": {"pruned_decay": 2e-2},
+    "SR-STE, lr 1.5e-3": {"lr": 1.5e-3},
+    "SR-STE, lr 6e-3": {"lr": 6e-3},
+    "SR-STE, lr 1.2e-2": {"lr": 1.2e-2},
+}
+ASP_TRIES: Mapping[str, Mapping[str, Value]] = {
+    "ASP, lr from the start again": {},
+    "ASP, lr from half of it again": {"restart_scale": 0.5},
+    "ASP, dense for 0.3": {"dense_share": 0.3, "restart": 0.3},
+    "ASP, lr 6e-3": {"lr": 6e-3},
+}
+
+
+def tries(pattern: str) -> dict[str, Run]:
+    """Every try by its name."""
+    return {
+        **{name: spikenm("event", pattern, **options) for name, options in TRIES.items()},
+        **{name: sr_ste("event", pattern, **options) for name, options in SR_STE_TRIES.items()},
+        **{name: asp("event", pattern, **options) for name, options in ASP_TRIES.items()},
+    }
+
+
+def tuning() -> Iterator[Run]:
+    """All tries at both patterns."""
+    for pattern in PATTERNS:
+        yield from tries(pattern).values()
