@@ -25,7 +25,8 @@ def cases() -> Iterator[tuple[Pattern, Tensor]]:
 
 
 @pytest.mark.parametrize(
-    ("text", "n", "m"), [("2:4", 2, 4), (" 1:8 ", 1, 8), ("255:256", 255, 256), ("1:2", 1, 2), ("02:04", 2, 4)]
+    ("text", "n", "m"),
+    [("2:4", 2, 4), (" 1:8 ", 1, 8), ("255:256", 255, 256), ("1:2", 1, 2), ("02:04", 2, 4), ("1:2:4", 2, 4)],
 )
 def test_a_pattern_is_read_and_written(text: str, n: int, m: int) -> None:
     assert Pattern.parse(text) == Pattern(n, m)
@@ -33,7 +34,9 @@ def test_a_pattern_is_read_and_written(text: str, n: int, m: int) -> None:
     assert Pattern.parse(Pattern(n, m)) == Pattern(n, m)
 
 
-@pytest.mark.parametrize("text", ["2:x", "", "2:4:1", "2", ":", "-1:4", "2.0:4", "2:4@stagger", "2/4", "2:4\n2:4"])
+@pytest.mark.parametrize(
+    "text", ["2:x", "", "1:2:4:1", "2", ":", "-1:4", "2.0:4", "2:4@", "2:4@Stagger", "2/4", "2:4\n2:4"]
+)
 def test_what_is_not_a_pattern_is_refused(text: str) -> None:
     with pytest.raises(PatternError, match=r"is not of the form N:M with whole numbers; write for example 2:4 or 1:8"):
         Pattern.parse(text)
@@ -111,3 +114,87 @@ def test_holds_is_true_exactly_for_at_most_n_in_whole_groups() -> None:
         assert not pattern.holds(torch.zeros(2, pattern.m + 1, 3))
         assert pattern.divides(3 * pattern.m)
         assert not pattern.divides(3 * pattern.m + 1)
+
+
+SHARED_AND_STAGGERED = ["4:2:4", "3:1:4", "2:2:8", "16:1:2", "2:8@stagger", "1:2@stagger", "4:16@stagger"]
+
+
+@pytest.mark.parametrize("text", SHARED_AND_STAGGERED)
+def test_shared_and_staggered_patterns_are_read_and_written(text: str) -> None:
+    pattern = Pattern.parse(f" {text} ")
+    assert str(pattern) == text
+    assert pattern != pattern.plain == Pattern(pattern.n, pattern.m)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("0:2:4", "pattern '0:2:4' shares a mask by 0 outputs; V is at least 1"),
+        ("4:4:2", "pattern '4:4:2' keeps 4 of 2 weights"),
+        ("3:8@stagger", "pattern '3:8@stagger' cannot be staggered; N must divide M"),
+        ("2:2:8@stagger", "pattern '2:2:8@stagger' cannot be staggered; .* slabs have a size of their own"),
+    ],
+)
+def test_shared_and_staggered_patterns_that_cannot_be(text: str, why: str) -> None:
+    with pytest.raises(PatternError, match=why):
+        Pattern.parse(text)
+
+
+def weights_of(pattern: Pattern) -> Iterator[Tensor]:
+    generator = torch.Generator().manual_seed(5)
+    for outputs, groups, *kernel in SHAPES:
+        yield torch.randn(outputs, groups * pattern.m, *kernel, generator=generator)
+
+
+@pytest.mark.parametrize("text", SHARED_AND_STAGGERED)
+def test_projection_and_holding_agree(text: str) -> None:
+    pattern = Pattern.parse(text)
+    for weight in weights_of(pattern):
+        projected = pattern.project(weight)
+        assert pattern.holds(projected)
+        assert pattern.plain.holds(projected)
+        assert (pattern.groups(projected) != 0).sum(-1).eq(pattern.n).all()
+        assert torch.equal(pattern.project(projected), projected)
+        assert not pattern.holds(weight)
+
+
+@pytest.mark.parametrize("text", ["4:2:4", "3:1:4"])
+def test_the_outputs_of_a_slab_share_the_members_of_the_largest_norm(text: str) -> None:
+    pattern = Pattern.parse(text)
+    for weight in weights_of(pattern):
+        mask = pattern.project(weight) != 0
+        for first in range(0, len(weight), pattern.v):  # the last slab is smaller
+            slab = slice(first, first + pattern.v)
+            assert (mask[slab] == mask[first]).all()
+            norm = pattern.groups(weight[slab].square().sum(0, keepdim=True))
+            assert torch.equal(pattern.plain.top_n(norm), pattern.groups(mask[first : first + 1]).float())
+
+
+def test_a_plain_projection_does_not_hold_a_shared_or_staggered_pattern() -> None:
+    weight = Pattern(2, 8).project(torch.randn(8, 16, 3, 3, generator=torch.Generator().manual_seed(0)))
+    assert Pattern(2, 8).holds(weight)
+    assert not Pattern(2, 8, v=2).holds(weight)
+    assert not Pattern(2, 8, staggered=True).holds(weight)
+
+
+def test_slabs_fill_up_with_zeros_and_spread_is_one_value_for_each_output() -> None:
+    pattern, weight = Pattern(1, 2, v=2), torch.arange(6.0).view(3, 2)
+    assert pattern.slabs(weight).tolist() == [[[0, 1], [2, 3]], [[4, 5], [0, 0]]]
+    assert pattern.spread(torch.tensor([[1, 0], [0, 1]]), 3).tolist() == [[1, 0], [1, 0], [0, 1]]
+
+
+@pytest.mark.parametrize("shape", [(8, 16, 3, 3), (6, 8), (5, 24, 2, 3), (3, 8, 5)])
+def test_a_staggered_mask_is_its_formula(shape: tuple[int, ...]) -> None:
+    pattern = Pattern(2, 8, staggered=True)
+    mask = torch.from_numpy(pattern.mask_of(shape)).flatten(2) if len(shape) > 2 else None
+    mask = torch.from_numpy(pattern.mask_of(shape))[..., None] if mask is None else mask
+    for o, i, t in ((o, i, t) for o in range(shape[0]) for i in range(shape[1]) for t in range(mask.shape[2])):
+        expected = (i % 8 - t - i // 8 - o * 4 // shape[0]) % 4 == 0
+        assert bool(mask[o, i, t]) is expected
+
+
+def test_only_a_staggered_pattern_gives_a_mask_of_whole_groups() -> None:
+    with pytest.raises(PatternError, match="pattern 2:8 gives no mask for a weight of shape"):
+        Pattern(2, 8).mask_of((4, 8))
+    with pytest.raises(PatternError, match=r"pattern 2:8@stagger gives no mask for a weight of shape \[4, 12\]"):
+        Pattern(2, 8, staggered=True).mask_of((4, 12))

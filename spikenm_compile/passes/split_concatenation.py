@@ -94,5 +94,5 @@ def _columns(linear: nn.Linear, first: int, count: int) -> nn.Linear:
         part.bias = nn.Parameter(linear.bias.detach(), False)
     pattern = getattr(linear, "nm_pattern", None)
     if pattern is not None and first % pattern.m == 0 and pattern.divides(count):
-        part.nm_pattern = pattern
+        part.nm_pattern = pattern.plain if pattern.staggered and first else pattern  # its groups count from 0 again
     return part.eval()
