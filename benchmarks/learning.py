@@ -4,6 +4,8 @@ acceptance   what the learners must reach
 stress       what the distillation (EID) is for
 tuning       schedules tried on validation splits, inside of the training part
 schedules    the chosen ones against SR-STE, on test splits
+activity     what firing less costs
+frontier     accuracy against weights and work, at three widths
 tables       results/learning/README.md, from all results
 """
 
@@ -14,13 +16,22 @@ import dataclasses
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from benchmarks.learning_activity import activity
+from benchmarks.learning_frontier import frontier, splits_for
 from benchmarks.learning_plans import acceptance, stress
 from benchmarks.learning_runs import Run
 from benchmarks.learning_store import Store
-from benchmarks.learning_tries import tuning
+from benchmarks.learning_tries import schedules, tuning
 from benchmarks.learning_work import estimate, work
 
-PLANS: Mapping[str, Callable[[], Iterator[Run]]] = {"acceptance": acceptance, "stress": stress, "tuning": tuning}
+PLANS: Mapping[str, Callable[[], Iterator[Run]]] = {
+    "acceptance": acceptance,
+    "stress": stress,
+    "tuning": tuning,
+    "schedules": schedules,
+    "activity": activity,
+    "frontier": frontier,
+}
 VALIDATED = {"tuning"}
 """Commands whose runs never see the test part."""
 
@@ -28,7 +39,8 @@ VALIDATED = {"tuning"}
 def planned(command: str, splits: Iterable[int]) -> list[Run]:
     """Runs of a command, all of a split before the next split."""
     variants = list(PLANS[command]())
-    return [dataclasses.replace(v, split=s, validate=command in VALIDATED) for s in splits for v in variants]
+    runs = [dataclasses.replace(v, split=s, validate=command in VALIDATED) for s in splits for v in variants]
+    return [run for run in runs if command != "frontier" or run.split < splits_for(run)]
 
 
 def splits_of(text: str) -> list[int]:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from benchmarks.learning_runs import DENSE, Measured, Run, Training
 from spikenm_compile import fold, transform
-from spikenm_compile.learning import MaskOptions, Schedule, masked_layers, param_groups
+from spikenm_compile.learning import ActivityTarget, MaskOptions, Schedule, masked_layers, param_groups
 from spikenm_compile.neurons import LIF
 from spikenm_compile.training.digits import ImageData, digits_net, load_digits, split_digits
-from spikenm_compile.training.event_digits import EventDigitsNet, event_digits_net, load_event_digits
+from spikenm_compile.training.event_digits import EventDigitsNet, load_event_digits
 from spikenm_compile.training.loop import BATCH_SIZE, LABEL_SMOOTHING, WEIGHT_DECAY, reset_neurons
 
 FLIP_WINDOWS = (1, 4, 7)
@@ -70,10 +70,16 @@ def network(run: Run) -> nn.Module:
     """The untrained network; the global generator decides its weights."""
     if run.data == "digits":
         return digits_net()
+    return EventDigitsNet(channels_of(run))
+
+
+def channels_of(run: Run) -> tuple[int, int, int, int]:
+    """Output channels of the four convolutions."""
     if "-" not in run.net:
-        return event_digits_net(int(run.net))
-    channels = [int(number) for number in run.net.split("-")]
-    return EventDigitsNet((*channels, channels[-1]))
+        width = int(run.net)
+        return width // 2, width, width, width
+    first, second, third = (int(number) for number in run.net.split("-"))
+    return first, second, third, third
 
 
 class _ConstantSchedule(Schedule):
@@ -109,6 +115,8 @@ def _train(model: nn.Module, data: ImageData, run: Run) -> tuple[float, ...]:
             nn.init.zeros_(learner.logits)
     optimizer = torch.optim.AdamW([g for g in groups if g["params"]], foreach=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate(training))
+    strength = training.activity_strength
+    activity = ActivityTarget(model, training.activity, strength) if training.activity else None
     snapshots: list[Tensor] = []
     wanted = {w * training.steps // 12 for first in FLIP_WINDOWS for w in (first, first + 1)}
     model.train()
@@ -116,11 +124,16 @@ def _train(model: nn.Module, data: ImageData, run: Run) -> tuple[float, ...]:
         optimizer.zero_grad()
         reset_neurons(model)
         logits = model(data.train_images[batch])
-        F.cross_entropy(logits, data.train_labels[batch], label_smoothing=LABEL_SMOOTHING).backward()  # type: ignore[no-untyped-call]
+        loss = F.cross_entropy(logits, data.train_labels[batch], label_smoothing=LABEL_SMOOTHING)
+        if activity is not None:
+            loss = loss + activity.penalty()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         scheduler.step()
         if step in wanted:
             snapshots.append(masks(model))
+    if activity is not None:
+        activity.remove()
     return tuple(flipped(a, b) for a, b in zip(snapshots[::2], snapshots[1::2], strict=True))
 
 

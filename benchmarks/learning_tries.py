@@ -60,6 +60,25 @@ def tries(pattern: str) -> dict[str, Run]:
     }
 
 
+BASE = "SR-STE, λ 2e-4"
+"""What differences are to."""
+CHOSEN: Mapping[str, Mapping[str, Value]] = {}
+"""Options of SpikeNM that were best on the validation splits, by name."""
+
+
+def finalists(pattern: str) -> dict[str, Run]:
+    """SR-STE as published, and what was chosen, by name."""
+    return {BASE: sr_ste("event", pattern)} | {
+        name: spikenm("event", pattern, **options) for name, options in CHOSEN.items()
+    }
+
+
+def schedules() -> Iterator[Run]:
+    """The finalists at both patterns."""
+    for pattern in PATTERNS:
+        yield from finalists(pattern).values()
+
+
 def tuning() -> Iterator[Run]:
     """All tries at both patterns."""
     for pattern in PATTERNS:

@@ -1,0 +1,27 @@
+"""What it costs to fire less: networks trained with a penalty on firing rates above a target."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.learning_plans import spikenm, variant
+from benchmarks.learning_runs import Run, Value
+
+TARGETS = (0.0, 0.2, 0.1, 0.05)
+"""Spikes per neuron and step; 0: no penalty."""
+
+
+def activity_runs(target: float) -> dict[str, Run]:
+    """The networks at one target, by name."""
+    wish: dict[str, Value] = {"activity": target} if target else {}
+    return {
+        "dense": variant("event", **wish),
+        "2:4": spikenm("event", "2:4", **wish),
+        "1:8": spikenm("event", "1:8", **wish),
+    }
+
+
+def activity() -> Iterator[Run]:
+    """All targets."""
+    for target in TARGETS:
+        yield from activity_runs(target).values()

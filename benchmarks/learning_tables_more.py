@@ -1,0 +1,88 @@
+"""The tables of schedules, activity targets and the frontier."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from benchmarks.learning_activity import TARGETS, activity_runs
+from benchmarks.learning_frontier import KINDS, PATTERNS, WIDTHS, weights_of, work_of
+from benchmarks.learning_plans import variant
+from benchmarks.learning_runs import Run
+from benchmarks.learning_statistics import (
+    accuracy,
+    difference_text,
+    loss,
+    markdown,
+    mean_text,
+    paired,
+    rate,
+    spread_text,
+    summary,
+)
+from benchmarks.learning_store import Store
+from benchmarks.learning_tries import BASE, finalists, tries
+from benchmarks.learning_tries import PATTERNS as HIGH_SPARSITY
+
+
+def tuning_table(store: Store) -> str:
+    """Every try on the validation splits, also those that fail."""
+    by_pattern = {pattern: {name: validated(run) for name, run in tries(pattern).items()} for pattern in HIGH_SPARSITY}
+    rows = []
+    for name in tries(HIGH_SPARSITY[0]):
+        row = [name]
+        for runs in by_pattern.values():
+            results, base = store.of(runs[name]), store.of(runs[BASE])
+            row += [spread_text(summary(results)), mean_text(summary(results, loss))]
+            row += [difference_text(paired(results, base)), difference_text(paired(results, base, loss), 3)]
+        rows.append(row)
+    columns = ("accuracy", "cross-entropy", "Δ accuracy", "Δ cross-entropy")
+    return markdown(["", *(f"{pattern} {column}" for pattern in HIGH_SPARSITY for column in columns)], rows)
+
+
+def validated(run: Run) -> Run:
+    """The same as a validation run."""
+    return dataclasses.replace(run, validate=True)
+
+
+def schedule_table(store: Store) -> str:
+    """The chosen schedules against SR-STE on test splits."""
+    rows = []
+    for pattern in HIGH_SPARSITY:
+        runs = finalists(pattern)
+        base = store.of(runs[BASE])
+        for name, run in runs.items():
+            results = store.of(run)
+            differences = [difference_text(paired(results, base, value), d) for value, d in ((accuracy, 2), (loss, 3))]
+            row = [f"{pattern} {name}", spread_text(summary(results)), mean_text(summary(results, loss))]
+            rows.append(row + (["", ""] if name == BASE else differences))
+    return markdown(["", "accuracy", "cross-entropy", f"Δ accuracy to {BASE}", "Δ cross-entropy"], rows)
+
+
+def activity_table(store: Store) -> str:
+    """Accuracy with the firing rate held down."""
+    rows = []
+    for target in TARGETS:
+        row = ["none" if target == 0.0 else f"{target:.0%}"]
+        for run in activity_runs(target).values():
+            results = store.of(run)
+            row += [spread_text(summary(results)), mean_text(summary(results, rate))]
+        rows.append(row)
+    names = activity_runs(0.0)
+    return markdown(["target", *(f"{name} {column}" for name in names for column in ("accuracy", "rate"))], rows)
+
+
+def frontier_tables(store: Store) -> Iterator[str]:
+    """Kinds of masks by width."""
+    for width in WIDTHS:
+        dense = variant("event", "dense", "", str(width))
+        yield (
+            f"Width {width}: dense {spread_text(summary(store.of(dense)))} points, {weights_of(dense)} weights, "
+            f"{work_of(dense)} multiply-accumulates a step."
+        )
+        rows = []
+        for pattern in PATTERNS:
+            runs = {kind: make(width, pattern) for kind, make in KINDS.items()}
+            cost = f"{pattern}, {weights_of(runs['learned'])} weights, work {work_of(runs['learned'])}"
+            rows.append([cost, *(spread_text(summary(store.of(run))) for run in runs.values())])
+        yield markdown(["", *KINDS], rows)
