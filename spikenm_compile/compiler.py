@@ -22,9 +22,10 @@ from spikenm_compile.frontend.capture import capture
 from spikenm_compile.frontend.inline.recognize import recognize_neurons
 from spikenm_compile.frontend.readings import LAYOUT, steps_first
 from spikenm_compile.frontend.whole_network import WholeNetwork
-from spikenm_compile.learning.choice import format_choices
+from spikenm_compile.learning.choice import caution, format_choices
 from spikenm_compile.learning.fold import fold_masks
-from spikenm_compile.learning.mask import MaskOptions
+from spikenm_compile.learning.learners import learner_class
+from spikenm_compile.learning.options import MaskOptions
 from spikenm_compile.package import write_package
 from spikenm_compile.passes.insert_mask_learners import InsertMaskLearners
 from spikenm_compile.pattern import Pattern
@@ -57,12 +58,12 @@ def transform(
 
     Args:
         model: the spiking network; changed in place. Its parameters, keys, resets and training loop stay as they are.
-        pattern: N:M of the layers, for example "2:4".
+        pattern: N:M of the layers, for example "2:4"; "4:2:4": 4 outputs share a mask; "2:8@stagger": a fixed mask.
         example_inputs: one input; needed only where the model's Python code asks for a shape.
         total_steps: optimiser steps that the training will take: the mask noise falls over them, and for the last 30 %
             the masks stand still. Without it the noise stays and `fold` takes the masks as they are.
         layers: layer name -> its own pattern, or None to leave it dense.
-        options: how masks are learned (noise, distillation, seed, ...); `total_steps` overrides its schedule's.
+        options: how masks are learned (learner, noise, distillation, seed, ...); `total_steps` replaces its schedule's.
         report: gets the table of what was chosen for each layer and why; None: nobody.
 
     Returns:
@@ -80,7 +81,9 @@ def transform(
     choices = insert.choose(captured)
     insert.apply(captured)
     if report is not None:
-        report(f"{format_choices(choices)}\n{options.schedule}")
+        learners = dict.fromkeys(learner_class(c.pattern, options) for c in choices if c.pattern is not None)
+        lines = [format_choices(choices), *(learner.describe(options) for learner in learners)]
+        report("\n".join([*lines, *filter(None, [caution(choices, options)])]))
     return model
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from spikenm_compile.errors import InputError
 from spikenm_compile.learning.attach import attach_mask
 from spikenm_compile.learning.fold import fold_masks
-from spikenm_compile.pattern import Pattern
+from spikenm_compile.learning.options import MaskOptions, decode_identity
 
 CARRIED = Path(__file__).parent / "training" / "digits-2of4.safetensors"
 """Weights of the digits network, trained at 2:4 and folded, and a few digits as example inputs."""
@@ -180,5 +180,5 @@ def _attach_masks(model: nn.Module, masks: dict[str, Tensor]) -> None:
     layers = dict(model.named_modules())
     for name, nm in masks.items():
         if name in layers:  # load_state_dict names those that are not there
-            n, m = nm.tolist()
-            attach_mask(layers[name], Pattern(n, m), name=name)
+            pattern, learner = decode_identity(nm.tolist())
+            attach_mask(layers[name], pattern, MaskOptions(learner=learner), name)

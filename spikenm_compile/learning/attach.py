@@ -10,12 +10,15 @@ from __future__ import annotations
 import copyreg
 from collections.abc import Callable, Iterator
 from typing import Any
+from weakref import WeakSet
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikenm_compile.errors import PassError
-from spikenm_compile.learning.mask import MaskLearner, MaskOptions
+from spikenm_compile.learning.learners import make_learner
+from spikenm_compile.learning.mask import MaskLearner
+from spikenm_compile.learning.options import MaskOptions
 from spikenm_compile.pattern import Pattern
 
 CONVOLUTIONS: tuple[type[Any], ...] = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -41,25 +44,30 @@ def _linear_forward(self: Any, input: Tensor) -> Tensor:
 def _rebuild(original: type[Any]) -> nn.Module:
     """An empty masked layer, for pickle and copy to fill."""
     masked = masked_class(original)
-    return masked.__new__(masked)
+    layer = masked.__new__(masked)
+    MASKED_LAYERS.add(layer)
+    return layer
 
 
-def _reduce_ex(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
-    reduced = super(type(self), self).__reduce_ex__(max(protocol, 2))
-    assert isinstance(reduced, tuple)
-    assert reduced[0] is copyreg.__newobj__  # type: ignore[attr-defined]
-    return _rebuild, (type(self).__mro__[1],), *reduced[2:]
+def _reduce_ex_of(original: Any) -> Callable[..., tuple[Any, ...]]:
+    def _reduce_ex(self: nn.Module, protocol: Any) -> tuple[Any, ...]:
+        reduced: object = original.__reduce_ex__(self, max(protocol, 2))
+        assert isinstance(reduced, tuple)
+        assert reduced[0] is copyreg.__newobj__  # type: ignore[attr-defined]
+        return _rebuild, (original,), *reduced[2:]
+
+    return _reduce_ex
 
 
 def learner_of(layer: nn.Module) -> MaskLearner | None:
     """The mask learner of `layer`, None where it has none."""
-    learner = layer._modules.get("mask")
+    learner = vars(layer).get("_modules", {}).get("mask")  # a layer that is being unpickled has no modules yet
     return learner if isinstance(learner, MaskLearner) else None
 
 
 def original_class(layer: nn.Module) -> type[Any]:
     """Class of `layer` without its mask."""
-    return type(layer) if learner_of(layer) is None else type(layer).__mro__[1]
+    return getattr(type(layer), "_class_without_mask", type(layer))
 
 
 _MASKED_CLASSES: dict[type[Any], type[nn.Module]] = {}
@@ -73,9 +81,18 @@ def masked_class(original: type[Any]) -> type[nn.Module]:
     uses_weight = {"forward": _linear_forward}
     if convolution is not None:
         uses_weight = {"_conv_forward": _conv_forward_of(convolution)}
-    namespace = {"__module__": original.__module__, "__doc__": original.__doc__, "__reduce_ex__": _reduce_ex}
+    namespace = {
+        "__module__": original.__module__,
+        "__doc__": original.__doc__,
+        "__reduce_ex__": _reduce_ex_of(original),
+        "_class_without_mask": original,
+    }
     masked = type(f"Masked{original.__name__}", (original,), namespace | uses_weight)
     return _MASKED_CLASSES.setdefault(original, masked)
+
+
+MASKED_LAYERS: WeakSet[nn.Module] = WeakSet()
+"""Every masked layer alive, copies and unpickled ones included: where the optimiser hook looks."""
 
 
 def attach_mask(layer: nn.Module, pattern: Pattern, options: MaskOptions | None = None, name: str = "") -> MaskLearner:
@@ -83,16 +100,18 @@ def attach_mask(layer: nn.Module, pattern: Pattern, options: MaskOptions | None 
 
     Raises:
         PassError: the layer has something called `mask` already.
+        PatternError: the learner cannot learn this pattern.
     """
     if hasattr(layer, "mask"):
         raise PassError(
             f"layer '{name}' has an attribute 'mask' already; fold a transformed model, or rename the attribute"
         )
     assert isinstance(layer.weight, Tensor)
-    learner = MaskLearner(layer.weight, pattern, options, name)
+    learner = make_learner(layer.weight, pattern, options, name)
     learner.train(layer.training)
     layer.mask = learner
     layer.__class__ = masked_class(type(layer))
+    MASKED_LAYERS.add(layer)
     return learner
 
 
@@ -100,6 +119,7 @@ def detach_mask(layer: nn.Module) -> None:
     """Give `layer` its own class back and drop its mask; the weight is left as it is."""
     layer.__class__ = original_class(layer)
     del layer.mask
+    MASKED_LAYERS.discard(layer)
 
 
 def masked_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, MaskLearner]]:

@@ -9,6 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from spikenm_compile.learning.attach import CONVOLUTIONS, convolution_of, original_class
+from spikenm_compile.learning.learners import LEARNERS
+from spikenm_compile.learning.logits import LogitLearner
+from spikenm_compile.learning.options import MaskOptions
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.report.table import format_table
 
@@ -16,6 +19,9 @@ BETWEEN_NEURONS = "between spiking neurons"
 FIRST_LAYER = "first layer: sees the input, not spikes"
 CLASSIFIER = "classifier: no neuron behind it"
 ON_REQUEST = "on request"
+
+MOST_SHARED = 4
+"""Outputs that may share a learned mask: beyond, a fixed one is better (measured on small networks)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +62,31 @@ def obstacle(layer: nn.Module, pattern: Pattern) -> str | None:
     assert isinstance(layer.weight, Tensor)
     channels = layer.weight.shape[1]
     if pattern.divides(channels):
-        return None
+        return _straddles(layer, pattern)
     if isinstance(layer, CONVOLUTIONS) and layer.groups > 1:
         return f"grouped convolution with {channels} channels per group does not split into groups of {pattern.m}"
     return f"{channels} input channels do not split into groups of {pattern.m}"
+
+
+def _straddles(layer: nn.Module, pattern: Pattern) -> str | None:
+    """Why the slabs of `pattern` do not suit a grouped convolution: outputs of two groups read other channels."""
+    if not isinstance(layer, CONVOLUTIONS) or layer.groups == 1:
+        return None
+    outputs = layer.out_channels // layer.groups
+    if outputs % pattern.v == 0:
+        return None
+    return f"grouped convolution with {outputs} outputs per group does not split into slabs of {pattern.v}"
+
+
+def caution(choices: Sequence[Choice], options: MaskOptions) -> str | None:
+    """A sentence about masks that more outputs share than learning them stands, or None."""
+    wide = {c.layer: c.pattern.v for c in choices if c.pattern is not None and c.pattern.v > MOST_SHARED}
+    if not wide or not issubclass(LEARNERS[options.learner], LogitLearner):
+        return None
+    return (
+        f"warning: up to {max(wide.values())} outputs share a mask in {', '.join(wide)}; learned masks lose accuracy "
+        f"above {MOST_SHARED}; take MaskOptions(learner='asp'), or a pattern N:M@stagger"
+    )
 
 
 def format_choices(choices: Sequence[Choice]) -> str:

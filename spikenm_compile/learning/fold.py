@@ -1,4 +1,4 @@
-"""Masks into weights: W ← W · top-N(π), and the model is an ordinary one again."""
+"""Masks into weights: W ← W · h, the mask of evaluation, and the model is an ordinary one again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def fold_masks(model: nn.Module) -> nn.Module:
     for name, layer, learner in layers:
         weight = layer.weight
         assert isinstance(weight, Tensor)
-        folded = weight * learner.final_mask()
+        folded = weight * learner.harden(weight)
         if not learner.pattern.holds(folded):
             raise PatternError(
                 f"layer '{name}' has {learner.pattern.most_nonzeros(folded)} non-zeros in a group because its weights "
@@ -36,7 +36,7 @@ def fold_masks(model: nn.Module) -> nn.Module:
             )
     for _, layer, learner in layers:
         assert isinstance(layer.weight, Tensor)
-        layer.weight.mul_(learner.final_mask())
+        layer.weight.mul_(learner.harden(layer.weight))
         detach_mask(layer)
         layer.nm_pattern = learner.pattern  # type: ignore[assignment]
     return model

@@ -1,15 +1,23 @@
 """Drawing N of M without replacement: Gumbel top-N on logits, and the relaxation that carries its gradient.
 
-π0  = |w| / mean_group |w| - 1             first logits
+π0  = |w| / mean_group |w| - 1             first logits; |w| summed over the outputs of a slab
 z   = π + σ · g,   g ~ Gumbel(0, 1)        perturbed logits; σ = 1 draws from softmax(π) without replacement
 h   = one-hot union of the N largest z     the hard mask
-y   = Σ_k a_k,  a_k = softmax(z_k / τ),  z_1 = z,  z_{k+1} = z_k + τ · log(1 - a_k)       successive softmax
+
+Relaxations y of h, whose Jacobian carries the gradient:
+
+    softmax    y = Σ_k a_k,  a_k = softmax(z_k / τ),  z_1 = z,  z_{k+1} = z_k + τ · log(1 - a_k)
+    simple     y = ∂/∂s log e_N(exp s),  s = z / τ;   e_N: sum over all subsets of N members of the product of exp s
+
+The perturbed top N as draws without replacement: Kool et al., "Stochastic Beams and Where to Find Them", ICML 2019.
+`simple` is the exact marginal of each member in the distribution of N-subsets p(S) ∝ exp Σ_S s: Ahmed et al.,
+"SIMPLE: A Gradient Estimator for k-Subset Sampling", ICLR 2023. There z is without noise; here it has that of the mask.
 """
 
 from __future__ import annotations
 
 import zlib
-from dataclasses import replace
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -19,9 +27,14 @@ from spikenm_compile.pattern import Pattern
 SMALLEST = 1e-12
 
 
+Relaxation = Callable[[Tensor, int, float], Tensor]
+"""(scores [..., M], N, temperature) -> y; each group sums to N."""
+
+
 def initial_logits(weight: Tensor, pattern: Pattern) -> Tensor:
-    """π0 of `weight` [O, I, *kernel], in its shape: the largest weights of each group start with the largest logits."""
-    groups = pattern.groups(weight.abs())
+    """π0 [O/V, I, *kernel] of `weight` [O, I, *kernel]: the largest weights of a group start with the largest."""
+    magnitude = weight.abs() if pattern.v == 1 else pattern.slabs(weight.abs()).sum(1)
+    groups = pattern.groups(magnitude)
     return pattern.ungroup(groups / groups.mean(-1, keepdim=True).clamp_min(SMALLEST) - 1.0).contiguous()
 
 
@@ -35,19 +48,13 @@ def gumbel(like: Tensor, key: str) -> Tensor:
     return -torch.empty_like(like, requires_grad=False).exponential_(generator=generator).clamp_min(SMALLEST).log()
 
 
-def hard_mask(scores: Tensor, pattern: Pattern, n: int | None = None) -> Tensor:
-    """Mask (0.0 or 1.0) of the N largest `scores` [O, I, *kernel] of each group, in the shape of `scores`.
-
-    `n`, up to M, stands in for N while a search keeps more.
-    """
-    if n == pattern.m:
-        return torch.ones_like(scores, requires_grad=False)
-    kept = pattern if n is None else replace(pattern, n=n)
-    return pattern.ungroup(kept.top_n(pattern.groups(scores))).contiguous()
+def hard_mask(scores: Tensor, pattern: Pattern) -> Tensor:
+    """Mask (0.0 or 1.0) of the N largest `scores` [O, I, *kernel] of each group, in the shape of `scores`."""
+    return pattern.ungroup(pattern.top_n(pattern.groups(scores))).contiguous()
 
 
 def successive_softmax(scores: Tensor, n: int, temperature: float) -> Tensor:
-    """y, the relaxed mask of groups [..., M]; each group sums to `n`."""
+    """Relaxed mask y of `softmax` for groups [..., M]; each group sums to `n`."""
     left, relaxed = scores, torch.zeros_like(scores)
     for _ in range(n):
         share = (left / temperature).softmax(-1)
@@ -56,9 +63,48 @@ def successive_softmax(scores: Tensor, n: int, temperature: float) -> Tensor:
     return relaxed
 
 
-def relaxed_gradient(scores: Tensor, gradient: Tensor, n: int, temperature: float) -> Tensor:
-    """∂L/∂z from ∂L/∂y through `successive_softmax`; all of groups [..., M]."""
+def log_subsets(scores: Tensor, n: int) -> Tensor:
+    """Logarithm of e_N(exp scores) of groups [..., M].
+
+    e_0 = 1 and, member by member, e_k ← e_k + exp(s) · e_{k-1}; each group is shifted by its largest score first.
+    """
+    top = scores.detach().amax(-1, keepdim=True)
+    sums = [torch.ones_like(top.squeeze(-1)), *[torch.zeros_like(top.squeeze(-1))] * n]
+    for factor in (scores - top).exp().unbind(-1):
+        sums = [sums[0], *(sums[k] + factor * sums[k - 1] for k in range(1, n + 1))]
+    return sums[n].clamp_min(torch.finfo(scores.dtype).tiny).log() + n * top.squeeze(-1)
+
+
+def subset_marginals(scores: Tensor, n: int, temperature: float) -> Tensor:
+    """Relaxed mask y of `simple` for groups [..., M]: the chance of each member to be drawn; each group sums to `n`."""
+    with torch.enable_grad():
+        leaf = scores / temperature if scores.requires_grad else (scores / temperature).requires_grad_()
+        marginals = torch.autograd.grad(log_subsets(leaf, n).sum(), leaf, create_graph=True)[0]
+    return marginals if scores.requires_grad else marginals.detach()
+
+
+RELAXATIONS: dict[str, Relaxation] = {"softmax": successive_softmax, "simple": subset_marginals}
+
+
+def relaxed_gradient(
+    scores: Tensor, gradient: Tensor, n: int, temperature: float, relaxation: Relaxation = successive_softmax
+) -> Tensor:
+    """∂L/∂z from ∂L/∂y through `relaxation`; all of groups [..., M]."""
     with torch.enable_grad():
         leaf = scores.detach().requires_grad_()
-        relaxed = successive_softmax(leaf, n, temperature)
-        return torch.autograd.grad(relaxed, leaf, gradient)[0]
+        return torch.autograd.grad(relaxation(leaf, n, temperature), leaf, gradient)[0]
+
+
+def draw_gradient(logits: Tensor, scores: Tensor, n: int) -> Tensor:
+    """∂ log p / ∂logits of the draw that took the `n` largest `scores` in falling order; groups [..., M].
+
+    Without replacement: Σ_k (e_{i_k} - softmax of the logits that were left). `logits` are those drawn from, π / σ.
+    """
+    left, open_scores, gradient = logits.clone(), scores.clone(), torch.zeros_like(logits)
+    for _ in range(n):
+        best = open_scores.argmax(-1, keepdim=True)
+        gradient -= left.softmax(-1)
+        gradient.scatter_add_(-1, best, torch.ones_like(best, dtype=gradient.dtype))
+        for taken in (left, open_scores):
+            taken.scatter_(-1, best, -float("inf"))
+    return gradient

@@ -152,14 +152,18 @@ class Schedule:
                 f"mask noise {self.noise:g} stays as it is; give total_steps so that it cools down and the mask freezes"
             )
         frozen_from = self._first(self.is_frozen)
-        text = (
+        return (
             f"mask noise {self.noise:g} cools down over {frozen_from} of {self.total_steps} steps; the rest is frozen"
+            f"{self.describe_ramp()}"
         )
-        if self.progressive == 0.0:
-            return text
+
+    def describe_ramp(self) -> str:
+        """One more line about the number kept, where it falls."""
+        if self.total_steps is None or self.progressive == 0.0:
+            return ""
         hard_from = self._first(lambda step: self.progress(step) >= self.progressive)
         start = "all" if self.start_density == 1.0 else f"{self.start_density:.0%}"
-        return f"{text}\nthe weights kept fall from {start} of each group to N over {hard_from} steps ({self.ramp_law})"
+        return f"\nthe weights kept fall from {start} of each group to N over {hard_from} steps ({self.ramp_law})"
 
     def _cooling(self, step: int) -> float:
         return cooling(self.progress(step), self.tail, self.cooling_law)

@@ -30,7 +30,8 @@ from spikenm_compile.learning.choice import (
     Choice,
     obstacle,
 )
-from spikenm_compile.learning.mask import MaskOptions
+from spikenm_compile.learning.learners import pattern_for
+from spikenm_compile.learning.options import MaskOptions
 from spikenm_compile.passes.base import Pass
 from spikenm_compile.pattern import Pattern
 
@@ -40,7 +41,7 @@ class InsertMaskLearners(Pass):
     """Attach a mask learner to every layer that `choose` gives a pattern.
 
     Args:
-        pattern: N:M of the layers that are not named in `layers`.
+        pattern: N:M, V:N:M or N:M@stagger of the layers that are not named in `layers`.
         options: how the masks are learned.
         layers: layer name -> its own pattern, or None to leave it dense.
     """
@@ -106,15 +107,16 @@ class InsertMaskLearners(Pass):
 
     def _asked(self, name: str) -> Pattern | None:
         pattern = self.layers.get(name, self.pattern)
-        return None if pattern is None else Pattern.parse(pattern)
+        return None if pattern is None else pattern_for(Pattern.parse(pattern), self.options)
 
     def _choose_one(self, name: str, layer: nn.Module, tied: str | None, position: str | None) -> Choice:
         kind = original_class(layer).__name__
         assert isinstance(layer.weight, Tensor)
         shape = tuple(layer.weight.shape)
         if name not in self.layers:
-            why_dense = position or tied or obstacle(layer, self.pattern)
-            return Choice(name, kind, shape, None if why_dense else self.pattern, why_dense or BETWEEN_NEURONS)
+            usual = pattern_for(self.pattern, self.options)
+            why_dense = position or tied or obstacle(layer, usual)
+            return Choice(name, kind, shape, None if why_dense else usual, why_dense or BETWEEN_NEURONS)
         pattern = self._asked(name)
         problem = None if pattern is None else tied or obstacle(layer, pattern)
         if problem is not None:

@@ -295,12 +295,12 @@ def test_layers_that_read_spikes_learn_masks(make: Callable[[], nn.Module]) -> N
     assert all(name in report[0] for name in inside)
 
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    before = [learner.logits.detach().clone() for _, _, learner in masked_layers(model)]
+    before = [learner.get_parameter("logits").detach().clone() for _, _, learner in masked_layers(model)]
     loss = nn.functional.cross_entropy(_logits(model(x)), labels)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
     functional.reset_net(model)
-    after = [learner.logits.detach() for _, _, learner in masked_layers(model)]
+    after = [learner.get_parameter("logits").detach() for _, _, learner in masked_layers(model)]
     assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
     fold(model.eval())

@@ -23,7 +23,7 @@ def test_the_layer_stays_itself_and_the_print_shows_the_pattern() -> None:
     assert isinstance(conv, nn.Conv2d)
     assert learner_of(conv) is learner
     assert "MaskedConv2d(\n  8, 4, kernel_size=(3, 3)" in repr(conv)
-    assert "(mask): MaskLearner(1:8)" in repr(conv)
+    assert "(mask): SpikeNM(1:8)" in repr(conv)
     assert masked_class(nn.Conv2d) is type(conv)
 
 
@@ -43,7 +43,7 @@ def test_a_masked_convolution_is_the_convolution_of_the_masked_weight(
     plain = copy.deepcopy(conv)
     learner = attach_mask(conv, Pattern(2, 4))
     with torch.no_grad():
-        plain.weight.mul_(learner.final_mask())
+        plain.weight.mul_(learner.harden(plain.weight))
     x = torch.rand(2, 8, 6, 6)
     assert torch.equal(conv(x), plain(x))
 
@@ -56,7 +56,7 @@ def test_convolutions_over_lines_and_volumes_are_masked_too(dims: int) -> None:
     x = torch.rand(2, 8, *(5,) * dims)
     assert not torch.equal(conv(x), plain(x))
     with torch.no_grad():
-        plain.get_parameter("weight").mul_(learner.final_mask())
+        plain.get_parameter("weight").mul_(learner.harden(plain.get_parameter("weight")))
     assert torch.equal(conv(x), plain(x))
 
 

@@ -88,4 +88,4 @@ def test_a_folded_model_can_learn_masks_again_and_starts_from_those_it_has() -> 
     fold_masks(layer)
     folded = layer.weight.detach().clone()
     learner = attach_mask(layer, Pattern(2, 4))
-    assert torch.equal(layer.weight * learner.final_mask(), folded)
+    assert torch.equal(layer.weight * learner.harden(layer.weight), folded)

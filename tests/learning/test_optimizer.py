@@ -4,14 +4,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from spikenm_compile.learning import MaskLearner, MaskOptions, Schedule, attach_mask, param_groups
+from spikenm_compile.learning import MaskOptions, Schedule, attach_mask, param_groups
+from spikenm_compile.learning.learners.spikenm import SpikeNM
 from spikenm_compile.pattern import Pattern
 
 
-def masked_linear() -> tuple[nn.Linear, MaskLearner]:
+def masked_linear() -> tuple[nn.Linear, SpikeNM]:
     torch.manual_seed(0)
     linear = nn.Linear(8, 4)
-    return linear, attach_mask(linear, Pattern(2, 4), MaskOptions(Schedule(noise=0.5)), "fc")
+    learner = attach_mask(linear, Pattern(2, 4), MaskOptions(Schedule(noise=0.5)), "fc")
+    assert isinstance(learner, SpikeNM)
+    return linear, learner
 
 
 def inputs() -> Tensor:

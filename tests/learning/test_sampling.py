@@ -1,7 +1,16 @@
+import itertools
+
 import pytest
 import torch
 
-from spikenm_compile.learning.sampling import gumbel, hard_mask, initial_logits, relaxed_gradient, successive_softmax
+from spikenm_compile.learning.sampling import (
+    gumbel,
+    hard_mask,
+    initial_logits,
+    relaxed_gradient,
+    subset_marginals,
+    successive_softmax,
+)
 from spikenm_compile.pattern import Pattern
 
 
@@ -62,3 +71,26 @@ def test_the_relaxed_gradient_is_that_of_finite_differences() -> None:
         change[i] = step
         difference = successive_softmax(scores + change, 2, 2.0) - successive_softmax(scores - change, 2, 2.0)
         assert float(actual[i]) == pytest.approx(float((gradient * difference).sum() / (2 * step)), abs=1e-7)
+
+
+def test_marginals_are_sums_over_all_subsets() -> None:
+    scores = randn(3, 6, seed=4).double()
+    weights = {members: scores[:, members].sum(-1).exp() for members in itertools.combinations(range(6), 3)}
+    total = torch.stack(list(weights.values())).sum(0)
+    expected = torch.stack([sum(w for m, w in weights.items() if j in m) / total for j in range(6)], -1)
+    torch.testing.assert_close(subset_marginals(2.0 * scores, 3, 2.0), expected)
+
+
+def test_marginals_of_distant_scores_stay_finite() -> None:
+    marginals = subset_marginals(torch.tensor([[200.0, -300.0, 150.0, 0.0]]), 2, 1.0)
+    torch.testing.assert_close(marginals, torch.tensor([[1.0, 0.0, 1.0, 0.0]]))
+
+
+def test_the_gradient_through_marginals_is_that_of_finite_differences() -> None:
+    scores, gradient = randn(5, seed=1).double(), randn(5, seed=2).double()
+    actual = relaxed_gradient(scores, gradient, 2, 2.0, subset_marginals)
+    for i in range(5):
+        change = torch.zeros(5, dtype=torch.float64)
+        change[i] = 1e-6
+        difference = subset_marginals(scores + change, 2, 2.0) - subset_marginals(scores - change, 2, 2.0)
+        assert float(actual[i]) == pytest.approx(float((gradient * difference).sum() / 2e-6), abs=1e-7)

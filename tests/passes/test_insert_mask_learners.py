@@ -145,7 +145,8 @@ def test_gradients_reach_the_logits_through_the_neurons() -> None:
     InsertMaskLearners(TWO_OF_FOUR).apply(capture(model))
     torch.manual_seed(0)
     model(torch.rand(2, 8, 4, 4) * 4).square().sum().backward()
-    assert all(learner.logits.grad is not None for _, _, learner in masked_layers(model))
+    assert all(p.grad is not None for _, _, learner in masked_layers(model) for p in learner.parameters())
+    assert len(list(masked_layers(model))) == 2
 
 
 RECURRENT: dict[str, tuple[Callable[[], nn.Module], str | None]] = {

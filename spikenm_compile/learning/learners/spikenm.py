@@ -1,0 +1,76 @@
+"""SpikeNM: logits for each weight, Gumbel top-N, and the eligibility distillation as a second teacher.
+
+    z = π + σ · g          h = top N of z          ∂L/∂π = w · G       straight-through, summed over a slab
+    before the optimiser's step, once
+        g = κ · (w·G) / RMS(w·G) + λ · (softmax(π) - q)                 q from `eid`
+
+With a relaxation y(z) the first term goes through its Jacobian: κ · (∂y/∂z)ᵀ(w·G) / RMS(·).
+
+Source: "Sparse by Rule: Probability-Based N:M Pruning for Spiking Neural Networks", arXiv 2511.12097: M logits for
+each group, N basis vectors without replacement, a differentiable top-k, an at-most-N mask, and distillation of
+accumulated credit into the mask's probabilities. The equations here are derived in this project from that description.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from spikenm_compile.learning.eid import eid_gradient, soft_target, update_credit
+from spikenm_compile.learning.logits import WeightLogits, rms
+from spikenm_compile.learning.options import LearnerName
+from spikenm_compile.learning.sampling import RELAXATIONS, relaxed_gradient
+from spikenm_compile.learning.sharding import whole
+
+
+class SpikeNM(WeightLogits):
+    """`logits` [O/V, I, *kernel]; `credit` in the same shape, where there is a distillation to use it."""
+
+    name: ClassVar[LearnerName] = "spikenm"
+
+    credit: Tensor | None
+
+    def start(self, weight: Tensor) -> None:
+        """Register the credit."""
+        super().start(weight)
+        distils = self.options.schedule.eid > 0.0
+        self.register_buffer("credit", torch.zeros_like(self.logits, requires_grad=False) if distils else None)
+
+    def logit_gradient(self, signal: Tensor, step: int) -> Tensor:
+        """Turn w·G into g; updates the credit."""
+        options, groups = self.options, self.pattern.groups
+        task, pattern = groups(signal), self.pattern_at(step)
+        if options.relaxation != "none" and pattern is not None:
+            scores, relaxation = (
+                groups(self.perturbed(whole(self.logits.detach()), step)),
+                RELAXATIONS[options.relaxation],
+            )
+            task = relaxed_gradient(scores, task, pattern.n, options.relaxation_temperature, relaxation)
+        gradient = options.task_weight * task / rms(task)
+        if self.credit is not None and (weight := options.schedule.eid_weight(step)) > 0.0:
+            self.credit.copy_(update_credit(self.credit, signal, options.credit_decay))
+            target = soft_target(groups(self.credit), options.target_temperature)
+            scores = options.schedule.logit_rate * groups(whole(self.logits.detach()))
+            gradient = gradient + weight * eid_gradient(scores, target)
+        return self.pattern.ungroup(gradient)
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Mapping[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """A checkpoint without credit starts a new one; credit that nothing uses here is left out."""
+        own = {key: value for key, value in state_dict.items() if key.startswith(prefix)}
+        if self.credit is None:
+            own.pop(f"{prefix}credit", None)
+        elif f"{prefix}nm" in own:
+            own.setdefault(f"{prefix}credit", torch.zeros_like(self.credit))
+        super()._load_from_state_dict(own, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
