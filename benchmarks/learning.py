@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -56,12 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=[*PLANS])
     parser.add_argument("--splits", type=splits_of, default=splits_of("0-4"), metavar="0-4")
-    parser.add_argument("--only", default="", metavar="TEXT", help="runs whose description contains this")
+    parser.add_argument("--only", default="", metavar="REGEX", help="runs whose description has this in it")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each (default 1)")
     parser.add_argument("--list", action="store_true", help="print what is missing and how long it will take")
     options = parser.parse_args(arguments)
     store = Store()
-    missing = [r for r in planned(options.command, options.splits) if r not in store and options.only in str(r)]
+    missing = [r for r in planned(options.command, options.splits) if r not in store and re.search(options.only, str(r))]
     seconds = sum(estimate(run, store) for run in missing)
     print(f"{len(missing)} runs are missing, about {seconds / 60:.0f} core-minutes", flush=True)
     if options.list:

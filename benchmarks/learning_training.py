@@ -99,7 +99,7 @@ def mask_options(run: Run) -> MaskOptions:
     training, options = run.training(), dict(run.options)
     kind = _ConstantSchedule if training.constant else Schedule
     schedule = kind(total_steps=training.steps, **_fields_of(Schedule, options))
-    return MaskOptions(schedule=schedule, seed=run.split, **_fields_of(MaskOptions, options))
+    return MaskOptions(learner=run.learner, schedule=schedule, seed=run.split, **_fields_of(MaskOptions, options))
 
 
 def _fields_of(kind: type[Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -163,7 +163,8 @@ def batches(count: int, steps: int, seed: int) -> Iterator[Tensor]:
 
 def masks(model: nn.Module) -> Tensor:
     """All masks as they would be folded now, in one row; empty for a dense model."""
-    return torch.cat([torch.zeros(0), *(learner.final_mask().flatten() for _, _, learner in masked_layers(model))])
+    layers = masked_layers(model)
+    return torch.cat([torch.zeros(0), *(learner.harden(layer.weight.detach()).flatten() for _, layer, learner in layers)])  # type: ignore[operator, union-attr]
 
 
 def flipped(before: Tensor, after: Tensor) -> float:

@@ -9,6 +9,7 @@ from benchmarks.learning_runs import Run, Value
 
 PATTERNS = ("1:8", "1:16")
 RAMP: Mapping[str, Value] = {"progressive": 0.5}
+QUICK: Mapping[str, Value] = {"lr": 1.2e-2}
 FAST: Mapping[str, Value] = {"logit_rate": 90.0}
 
 TRIES: Mapping[str, Mapping[str, Value]] = {
@@ -31,6 +32,13 @@ TRIES: Mapping[str, Mapping[str, Value]] = {
     "N falls over 0.5, logits 3× as fast": {**RAMP, **FAST},
     "N falls over 0.5, tail 0.1": {**RAMP, "tail": 0.1},
     "N falls over 0.5, lr 6e-3": {**RAMP, "lr": 6e-3},
+    "lr 1.2e-2": QUICK,
+    "N falls over 0.5, lr 1.2e-2": {**RAMP, **QUICK},
+    "N falls over 0.3, lr 1.2e-2": {"progressive": 0.3, **QUICK},
+    "N falls over 0.5, lr 1.2e-2, tail 0.1": {**RAMP, **QUICK, "tail": 0.1},
+    "N falls over 0.5, lr 1.2e-2, logits as fast as at 3e-3": {**RAMP, **QUICK, "logit_rate": 7.5},
+    "N falls over 0.5, lr 1.2e-2, EID 0.1": {**RAMP, **QUICK, "eid": 0.1},
+    "N falls over 0.5, lr 2.4e-2": {**RAMP, "lr": 2.4e-2},
 }
 """Options of SpikeNM that differ from the table of learners."""
 
@@ -41,13 +49,17 @@ SR_STE_TRIES: Mapping[str, Mapping[str, Value]] = {
     "SR-STE, λ 2e-2": {"pruned_decay": 2e-2},
     "SR-STE, lr 1.5e-3": {"lr": 1.5e-3},
     "SR-STE, lr 6e-3": {"lr": 6e-3},
-    "SR-STE, lr 1.2e-2": {"lr": 1.2e-2},
+    "SR-STE, lr 1.2e-2": QUICK,
+    "SR-STE, lr 1.2e-2, λ 2e-3": {**QUICK, "pruned_decay": 2e-3},
+    "SR-STE, lr 2.4e-2": {"lr": 2.4e-2},
+    "SR-STE, lr 1.2e-2, N falls over 0.5": {**QUICK, **RAMP},
 }
 ASP_TRIES: Mapping[str, Mapping[str, Value]] = {
     "ASP, lr from the start again": {},
     "ASP, lr from half of it again": {"restart_scale": 0.5},
     "ASP, dense for 0.3": {"dense_share": 0.3, "restart": 0.3},
     "ASP, lr 6e-3": {"lr": 6e-3},
+    "ASP, lr 1.2e-2": QUICK,
 }
 
 
