@@ -7,6 +7,7 @@ schedules    the chosen ones against SR-STE, on test splits
 activity     what firing less costs
 frontier     accuracy against weights and work, at three widths
 tables       results/learning/README.md, from all results
+plots        the pictures in it
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from benchmarks.learning_activity import activity
 from benchmarks.learning_frontier import frontier, splits_for
 from benchmarks.learning_plans import acceptance, stress
+from benchmarks.learning_plots import plot_frontier
+from benchmarks.learning_report import write_report
 from benchmarks.learning_runs import Run
 from benchmarks.learning_store import Store
 from benchmarks.learning_tries import schedules, tuning
@@ -55,14 +58,22 @@ def splits_of(text: str) -> list[int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=[*PLANS])
+    parser.add_argument("command", choices=[*PLANS, "tables", "plots"])
     parser.add_argument("--splits", type=splits_of, default=splits_of("0-4"), metavar="0-4")
     parser.add_argument("--only", default="", metavar="REGEX", help="runs whose description has this in it")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each (default 1)")
     parser.add_argument("--list", action="store_true", help="print what is missing and how long it will take")
     options = parser.parse_args(arguments)
     store = Store()
-    missing = [r for r in planned(options.command, options.splits) if r not in store and re.search(options.only, str(r))]
+    if options.command == "plots":
+        plot_frontier(store, store.folder)
+        return 0
+    if options.command == "tables":
+        print(write_report(store))
+        return 0
+    missing = [
+        r for r in planned(options.command, options.splits) if r not in store and re.search(options.only, str(r))
+    ]
     seconds = sum(estimate(run, store) for run in missing)
     print(f"{len(missing)} runs are missing, about {seconds / 60:.0f} core-minutes", flush=True)
     if options.list:

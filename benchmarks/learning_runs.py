@@ -100,7 +100,7 @@ class Measured:
     rate: float
     """Spikes per neuron and step, mean over the layers of neurons."""
     density: float
-    """Share of the weights of the pruned layers that is not zero."""
+    """Share of weights that is not zero, mean over the pruned layers."""
     flips: tuple[float, ...] = field(default=())
     """Share of kept weights that changed over one twelfth of the steps, at three places of the training."""
     seconds: float = 0.0

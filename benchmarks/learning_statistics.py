@@ -66,7 +66,7 @@ def paired(results: Results, base: Results, value: Value = accuracy) -> Summary:
 
 def spread_text(found: Summary, digits: int = 1) -> str:
     """Mean ± standard deviation (n)."""
-    return f"{found.mean:.{digits}f} ± {found.std:.{digits}f} ({found.n})" if found.n else NOTHING
+    return f"{found.mean:.{digits}f}{_plus_minus(found.std, found.n, digits)}" if found.n else NOTHING
 
 
 def mean_text(found: Summary, digits: int = 3) -> str:
@@ -76,7 +76,12 @@ def mean_text(found: Summary, digits: int = 3) -> str:
 
 def difference_text(found: Summary, digits: int = 1) -> str:
     """Mean difference ± its standard error (n)."""
-    return f"{found.mean:+.{digits}f} ± {found.error:.{digits}f} ({found.n})" if found.n else NOTHING
+    return f"{found.mean:+.{digits}f}{_plus_minus(found.error, found.n, digits)}" if found.n else NOTHING
+
+
+def _plus_minus(deviation: float, n: int, digits: int) -> str:
+    """Nothing is known of the spread of one number."""
+    return f" ± {deviation:.{digits}f} ({n})" if n > 1 else f" ({n})"
 
 
 def markdown(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

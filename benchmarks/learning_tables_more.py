@@ -21,7 +21,7 @@ from benchmarks.learning_statistics import (
     summary,
 )
 from benchmarks.learning_store import Store
-from benchmarks.learning_tries import BASE, finalists, tries
+from benchmarks.learning_tries import BASE, dense_tries, finalists, tries
 from benchmarks.learning_tries import PATTERNS as HIGH_SPARSITY
 
 
@@ -32,12 +32,21 @@ def tuning_table(store: Store) -> str:
     for name in tries(HIGH_SPARSITY[0]):
         row = [name]
         for runs in by_pattern.values():
-            results, base = store.of(runs[name]), store.of(runs[BASE])
+            results, base = store.of(runs[name]), store.of(next(iter(runs.values())))
             row += [spread_text(summary(results)), mean_text(summary(results, loss))]
             row += [difference_text(paired(results, base)), difference_text(paired(results, base, loss), 3)]
         rows.append(row)
     columns = ("accuracy", "cross-entropy", "Δ accuracy", "Δ cross-entropy")
     return markdown(["", *(f"{pattern} {column}" for pattern in HIGH_SPARSITY for column in columns)], rows)
+
+
+def dense_table(store: Store) -> str:
+    """Dense networks on the same validation splits."""
+    rows = []
+    for name, run in dense_tries().items():
+        results = store.of(validated(run))
+        rows.append([name, spread_text(summary(results)), mean_text(summary(results, loss))])
+    return markdown(["", "accuracy", "cross-entropy"], rows)
 
 
 def validated(run: Run) -> Run:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from benchmarks.learning_runs import DENSE, Measured, Run, Training
 from spikenm_compile import fold, transform
 from spikenm_compile.learning import ActivityTarget, MaskOptions, Schedule, masked_layers, param_groups
+from spikenm_compile.learning.options import LearnerName
 from spikenm_compile.neurons import LIF
 from spikenm_compile.training.digits import ImageData, digits_net, load_digits, split_digits
 from spikenm_compile.training.event_digits import EventDigitsNet, load_event_digits
@@ -46,11 +47,11 @@ def measure(run: Run) -> Measured:
     if run.learner != DENSE:
         transform(model, run.pattern, options=mask_options(run), report=None, example_inputs=data.train_images[:2])
     flips = _train(model, data, run)
-    density = 1.0
-    if run.learner != DENSE:
-        pruned = [layer for _, layer, _ in masked_layers(model)]
+    pruned = [layer for _, layer, _ in masked_layers(model)]
+    if pruned:
         fold(model)
-        density = sum(float((p.weight != 0).sum()) for p in pruned) / sum(p.weight.numel() for p in pruned)  # type: ignore[operator, union-attr, misc]
+    kept = [float((weight_of(layer) != 0).float().mean()) for layer in pruned]
+    density = sum(kept) / len(kept) if kept else 1.0
     accuracy, loss, rate = evaluated(model, data)
     return Measured(100.0 * accuracy, loss, rate, density, flips, time.perf_counter() - started)
 
@@ -99,7 +100,8 @@ def mask_options(run: Run) -> MaskOptions:
     training, options = run.training(), dict(run.options)
     kind = _ConstantSchedule if training.constant else Schedule
     schedule = kind(total_steps=training.steps, **_fields_of(Schedule, options))
-    return MaskOptions(learner=run.learner, schedule=schedule, seed=run.split, **_fields_of(MaskOptions, options))
+    learner = cast("LearnerName", run.learner)
+    return MaskOptions(learner=learner, schedule=schedule, seed=run.split, **_fields_of(MaskOptions, options))
 
 
 def _fields_of(kind: type[Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +114,7 @@ def _train(model: nn.Module, data: ImageData, run: Run) -> tuple[float, ...]:
     groups = param_groups(model, training.lr, WEIGHT_DECAY)
     if training.zero_init:
         for _, _, learner in masked_layers(model):
-            nn.init.zeros_(learner.logits)
+            nn.init.zeros_(learner.get_parameter("logits"))
     optimizer = torch.optim.AdamW([g for g in groups if g["params"]], foreach=True)
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate(training))
     strength = training.activity_strength
@@ -163,8 +165,17 @@ def batches(count: int, steps: int, seed: int) -> Iterator[Tensor]:
 
 def masks(model: nn.Module) -> Tensor:
     """All masks as they would be folded now, in one row; empty for a dense model."""
-    layers = masked_layers(model)
-    return torch.cat([torch.zeros(0), *(learner.harden(layer.weight.detach()).flatten() for _, layer, learner in layers)])  # type: ignore[operator, union-attr]
+    found = [torch.zeros(0)]
+    for _, layer, learner in masked_layers(model):
+        found.append(learner.harden(weight_of(layer).detach()).flatten())
+    return torch.cat(found)
+
+
+def weight_of(layer: nn.Module) -> Tensor:
+    """The weight of a layer."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight
 
 
 def flipped(before: Tensor, after: Tensor) -> float:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from benchmarks.learning_plans import asp, spikenm, sr_ste
+from benchmarks.learning_plans import asp, spikenm, sr_ste, variant
 from benchmarks.learning_runs import Run, Value
 
 PATTERNS = ("1:8", "1:16")
 RAMP: Mapping[str, Value] = {"progressive": 0.5}
 QUICK: Mapping[str, Value] = {"lr": 1.2e-2}
+QUICKER: Mapping[str, Value] = {"lr": 2.4e-2}
 FAST: Mapping[str, Value] = {"logit_rate": 90.0}
 
 TRIES: Mapping[str, Mapping[str, Value]] = {
@@ -38,7 +39,16 @@ TRIES: Mapping[str, Mapping[str, Value]] = {
     "N falls over 0.5, lr 1.2e-2, tail 0.1": {**RAMP, **QUICK, "tail": 0.1},
     "N falls over 0.5, lr 1.2e-2, logits as fast as at 3e-3": {**RAMP, **QUICK, "logit_rate": 7.5},
     "N falls over 0.5, lr 1.2e-2, EID 0.1": {**RAMP, **QUICK, "eid": 0.1},
-    "N falls over 0.5, lr 2.4e-2": {**RAMP, "lr": 2.4e-2},
+    "lr 1.2e-2, EID 0.1": {**QUICK, "eid": 0.1},
+    "N falls over 0.5, lr 1.2e-2, EID 0.3": {**RAMP, **QUICK, "eid": 0.3},
+    "lr 2.4e-2": QUICKER,
+    "N falls over 0.5, lr 2.4e-2": {**RAMP, **QUICKER},
+    "N falls over 0.5, lr 2.4e-2, EID 0.1": {**RAMP, **QUICKER, "eid": 0.1},
+    "N falls over 0.5, lr 2.4e-2, logits 3× as fast": {**RAMP, **QUICKER, **FAST},
+    "N falls over 0.5, lr 1.2e-2 again at 0.5": {**RAMP, **QUICK, "restart": 0.5},
+    "N falls over 0.5, lr 2.4e-2 again at 0.5": {**RAMP, **QUICKER, "restart": 0.5},
+    "N falls over 0.65, lr 2.4e-2, tail 0.1": {"progressive": 0.65, **QUICKER, "tail": 0.1},
+    "N falls over 0.5, lr 4.8e-2": {**RAMP, "lr": 4.8e-2},
 }
 """Options of SpikeNM that differ from the table of learners."""
 
@@ -51,8 +61,11 @@ SR_STE_TRIES: Mapping[str, Mapping[str, Value]] = {
     "SR-STE, lr 6e-3": {"lr": 6e-3},
     "SR-STE, lr 1.2e-2": QUICK,
     "SR-STE, lr 1.2e-2, λ 2e-3": {**QUICK, "pruned_decay": 2e-3},
-    "SR-STE, lr 2.4e-2": {"lr": 2.4e-2},
+    "SR-STE, lr 2.4e-2": QUICKER,
+    "SR-STE, lr 2.4e-2, λ 2e-3": {**QUICKER, "pruned_decay": 2e-3},
+    "SR-STE, lr 4.8e-2": {"lr": 4.8e-2},
     "SR-STE, lr 1.2e-2, N falls over 0.5": {**QUICK, **RAMP},
+    "SR-STE, lr 2.4e-2, N falls over 0.5": {**QUICKER, **RAMP},
 }
 ASP_TRIES: Mapping[str, Mapping[str, Value]] = {
     "ASP, lr from the start again": {},
@@ -60,7 +73,13 @@ ASP_TRIES: Mapping[str, Mapping[str, Value]] = {
     "ASP, dense for 0.3": {"dense_share": 0.3, "restart": 0.3},
     "ASP, lr 6e-3": {"lr": 6e-3},
     "ASP, lr 1.2e-2": QUICK,
+    "ASP, lr 2.4e-2": QUICKER,
 }
+
+
+def dense_tries() -> dict[str, Run]:
+    """The dense network at the same learning rates, by name."""
+    return {f"dense, lr {lr:g}": variant("event", lr=lr) for lr in (3e-3, 6e-3, 1.2e-2, 2.4e-2)}
 
 
 def tries(pattern: str) -> dict[str, Run]:
@@ -93,5 +112,6 @@ def schedules() -> Iterator[Run]:
 
 def tuning() -> Iterator[Run]:
     """All tries at both patterns."""
+    yield from dense_tries().values()
     for pattern in PATTERNS:
         yield from tries(pattern).values()
