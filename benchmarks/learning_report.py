@@ -34,11 +34,11 @@ def processor() -> str:
 def sections(store: Store) -> Iterator[str]:
     """All parts of the report."""
     date = datetime.date.today().isoformat()
-    hours = sum(measured.seconds for _, measured in store.results.values()) / 3600.0
+    seconds = [measured.seconds for _, measured in store]
     yield "# What the mask learners reach"
     yield (
-        f"Written by `python -m benchmarks.learning tables` on {date} from {len(store.results)} runs,\n"
-        f"{hours:.1f} hours of one thread each on {processor()}, torch {torch.__version__}."
+        f"Written by `python -m benchmarks.learning tables` on {date} from {len(seconds)} runs,\n"
+        f"{sum(seconds) / 3600.0:.1f} hours of one thread each on {processor()}, torch {torch.__version__}."
     )
     yield INTRODUCTION
     yield "## Acceptance"

@@ -11,6 +11,7 @@ PATTERNS = ("1:8", "1:16")
 RAMP: Mapping[str, Value] = {"progressive": 0.5}
 QUICK: Mapping[str, Value] = {"lr": 1.2e-2}
 QUICKER: Mapping[str, Value] = {"lr": 2.4e-2}
+QUICKEST: Mapping[str, Value] = {"lr": 4.8e-2}
 FAST: Mapping[str, Value] = {"logit_rate": 90.0}
 
 TRIES: Mapping[str, Mapping[str, Value]] = {
@@ -48,7 +49,12 @@ TRIES: Mapping[str, Mapping[str, Value]] = {
     "N falls over 0.5, lr 1.2e-2 again at 0.5": {**RAMP, **QUICK, "restart": 0.5},
     "N falls over 0.5, lr 2.4e-2 again at 0.5": {**RAMP, **QUICKER, "restart": 0.5},
     "N falls over 0.65, lr 2.4e-2, tail 0.1": {"progressive": 0.65, **QUICKER, "tail": 0.1},
-    "N falls over 0.5, lr 4.8e-2": {**RAMP, "lr": 4.8e-2},
+    "N falls over 0.5, lr 4.8e-2": {**RAMP, **QUICKEST},
+    "N falls over 0.5, lr 4.8e-2, EID 0.1": {**RAMP, **QUICKEST, "eid": 0.1},
+    "N falls over 0.5, lr 4.8e-2, EID 0.3": {**RAMP, **QUICKEST, "eid": 0.3},
+    "N falls over 0.5, lr 4.8e-2, logits 3× as fast": {**RAMP, **QUICKEST, **FAST},
+    "N falls over 0.65, lr 4.8e-2, tail 0.1": {"progressive": 0.65, **QUICKEST, "tail": 0.1},
+    "N falls over 0.5, lr 9.6e-2": {**RAMP, "lr": 9.6e-2},
 }
 """Options of SpikeNM that differ from the table of learners."""
 
@@ -63,9 +69,12 @@ SR_STE_TRIES: Mapping[str, Mapping[str, Value]] = {
     "SR-STE, lr 1.2e-2, λ 2e-3": {**QUICK, "pruned_decay": 2e-3},
     "SR-STE, lr 2.4e-2": QUICKER,
     "SR-STE, lr 2.4e-2, λ 2e-3": {**QUICKER, "pruned_decay": 2e-3},
-    "SR-STE, lr 4.8e-2": {"lr": 4.8e-2},
+    "SR-STE, lr 4.8e-2": QUICKEST,
+    "SR-STE, lr 4.8e-2, λ 2e-3": {**QUICKEST, "pruned_decay": 2e-3},
+    "SR-STE, lr 9.6e-2": {"lr": 9.6e-2},
     "SR-STE, lr 1.2e-2, N falls over 0.5": {**QUICK, **RAMP},
     "SR-STE, lr 2.4e-2, N falls over 0.5": {**QUICKER, **RAMP},
+    "SR-STE, lr 4.8e-2, N falls over 0.5": {**QUICKEST, **RAMP},
 }
 ASP_TRIES: Mapping[str, Mapping[str, Value]] = {
     "ASP, lr from the start again": {},
@@ -74,12 +83,13 @@ ASP_TRIES: Mapping[str, Mapping[str, Value]] = {
     "ASP, lr 6e-3": {"lr": 6e-3},
     "ASP, lr 1.2e-2": QUICK,
     "ASP, lr 2.4e-2": QUICKER,
+    "ASP, lr 4.8e-2": QUICKEST,
 }
 
 
 def dense_tries() -> dict[str, Run]:
     """The dense network at the same learning rates, by name."""
-    return {f"dense, lr {lr:g}": variant("event", lr=lr) for lr in (3e-3, 6e-3, 1.2e-2, 2.4e-2)}
+    return {f"dense, lr {lr:g}": variant("event", lr=lr) for lr in (3e-3, 6e-3, 1.2e-2, 2.4e-2, 4.8e-2, 9.6e-2)}
 
 
 def tries(pattern: str) -> dict[str, Run]:

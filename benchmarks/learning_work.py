@@ -19,7 +19,7 @@ SECONDS = {"digits": 5.0, "event": 9.0}
 
 def estimate(run: Run, store: Store) -> float:
     """Seconds that a run will take: the mean of runs on the same data and network, else a guess from the width."""
-    known = [m.seconds for r, m in store.results.values() if (r.data, r.net) == (run.data, run.net)]
+    known = [m.seconds for r, m in store if (r.data, r.net) == (run.data, run.net)]
     if known:
         return statistics.mean(known)
     width = int(run.net.rpartition("-")[2])

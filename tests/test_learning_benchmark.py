@@ -10,11 +10,15 @@ import pytest
 import torch
 
 from benchmarks.learning import PLANS, VALIDATED, main, planned, splits_of
+from benchmarks.learning_checks import Check
+from benchmarks.learning_frontier import narrow, splits_for, weights_of, work_of
 from benchmarks.learning_plans import spikenm, variant
+from benchmarks.learning_plots import plot_frontier
+from benchmarks.learning_report import write_report
 from benchmarks.learning_runs import Measured, Run, Training, sorted_options
 from benchmarks.learning_statistics import Summary, difference_text, loss, markdown, paired, spread_text, summary
 from benchmarks.learning_store import Store
-from benchmarks.learning_training import batches, data_of, flipped, learning_rate, measure
+from benchmarks.learning_training import batches, data_of, flipped, learning_rate, measure, network
 
 RESULT = Measured(80.0, 0.5, 0.2, 0.25, (0.3, 0.2, 0.1), 9.0)
 
@@ -59,7 +63,7 @@ def test_results_survive_and_a_torn_line_costs_its_own_run_only(tmp_path: Path) 
     again.add("some", runs[1], RESULT)
     again.add("other", runs[2], dataclasses.replace(RESULT, accuracy=70.0))
     assert sorted(Store(tmp_path).of(variant("event"))) == [0, 1, 2]
-    assert Store(tmp_path)[runs[2]].accuracy == 70.0
+    assert Store(tmp_path).of(runs[2])[2].accuracy == 70.0
 
 
 def test_differences_are_paired_by_split() -> None:
@@ -113,3 +117,37 @@ def test_the_plan_is_listed_without_measuring(capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert out.startswith("4 runs are missing, about ")
     assert out.count("split 900") == 4
+
+
+def test_a_check_says_what_was_measured_and_whether_it_holds(tmp_path: Path) -> None:
+    store, run, base = Store(tmp_path), spikenm("event", "2:4"), variant("event")
+    assert Check(run, 79.0).row(store)[1:] == ["–", "≥ 79", "–"]
+    for split, better in ((0, 1.0), (1, 2.0)):
+        store.add("some", on(base, split), RESULT)
+        store.add("some", on(run, split), dataclasses.replace(RESULT, accuracy=RESULT.accuracy + better))
+    assert Check(run, 1.5, base).row(store) == ["event spikenm 2:4 − dense", "+1.5 ± 0.5 (2)", "≥ +1.5", "yes"]
+    assert Check(run, 82.0).row(store)[-1] == "**no**"
+
+
+def test_weights_and_work_are_those_of_the_network() -> None:
+    dense = variant("event")
+    net = network(dense)
+    assert weights_of(dense) == sum(p.numel() for p in net.parameters() if p.dim() > 1)
+    half = spikenm("event", "2:4")
+    assert weights_of(dense) - weights_of(half) == 23040 // 2
+    assert work_of(dense) == 64 * 288 + 16 * (4608 + 9216) + 4 * 9216 + 1280
+    assert [narrow(32, p).net for p in ("2:4", "1:4", "1:8")] == ["11-23-23", "16", "6-11-11"]
+    assert splits_for(variant("event", "dense", "", "64")) == 2
+
+
+def test_the_report_holds_every_result_and_the_pictures_are_small(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for run in (run for command in PLANS for run in planned(command, [0, 1])):
+        store.remember(run, dataclasses.replace(RESULT, accuracy=80.0 + run.split))
+    text = write_report(store).read_text()
+    assert "80.5 ± 0.7 (2)" in text
+    assert "nan" not in text
+    plot_frontier(store, tmp_path)
+    pictures = list(tmp_path.glob("*.png"))
+    assert len(pictures) == 2
+    assert all(picture.stat().st_size < 150_000 for picture in pictures)
