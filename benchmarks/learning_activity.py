@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from benchmarks.learning_plans import spikenm, variant
 from benchmarks.learning_runs import Run, Value
+from benchmarks.learning_tries import CHOSEN, QUICKEST
 
 TARGETS = (0.0, 0.2, 0.1, 0.05)
 """Spikes per neuron and step; 0: no penalty."""
@@ -15,9 +16,9 @@ def activity_runs(target: float) -> dict[str, Run]:
     """The networks at one target, by name."""
     wish: dict[str, Value] = {"activity": target} if target else {}
     return {
-        "dense": variant("event", **wish),
-        "2:4": spikenm("event", "2:4", **wish),
-        "1:8": spikenm("event", "1:8", **wish),
+        "dense": variant("event", **QUICKEST, **wish),
+        "2:4": spikenm("event", "2:4", **CHOSEN, **wish),
+        "1:8": spikenm("event", "1:8", **CHOSEN, **wish),
     }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from benchmarks.learning_plans import asp, spikenm, variant
 from benchmarks.learning_runs import Run
 from benchmarks.learning_training import channels_of
+from benchmarks.learning_tries import CHOSEN, QUICKEST
 from spikenm_compile.pattern import Pattern
 
 PATTERNS = ("2:4", "1:4", "2:8", "1:8")
@@ -17,18 +18,23 @@ PIXELS = (8 * 8, 4 * 4, 4 * 4, 2 * 2, 1)
 """Output places of the four convolutions and the classifier."""
 
 
+def dense(net: str) -> Run:
+    """A dense network."""
+    return variant("event", "dense", "", net, **QUICKEST)
+
+
 def narrow(width: int, pattern: str) -> Run:
     """The dense network with about the weights and the work of `pattern` at `width`."""
     shrink = math.sqrt(Pattern.parse(pattern).density)
     first, others = round(width / 2 * shrink), round(width * shrink)
-    return variant("event", "dense", "", str(others) if 2 * first == others else f"{first}-{others}-{others}")
+    return dense(str(others) if 2 * first == others else f"{first}-{others}-{others}")
 
 
 KINDS: Mapping[str, Callable[[int, str], Run]] = {
-    "learned": lambda width, pattern: spikenm("event", pattern, str(width)),
-    "learned, V = 4": lambda width, pattern: spikenm("event", f"4:{pattern}", str(width)),
-    "staggered": lambda width, pattern: variant("event", "staggered", f"{pattern}@stagger", str(width)),
-    "ASP, V = all": lambda width, pattern: asp("event", f"{width}:{pattern}", str(width)),
+    "learned": lambda width, pattern: spikenm("event", pattern, str(width), **CHOSEN),
+    "learned, V = 4": lambda width, pattern: spikenm("event", f"4:{pattern}", str(width), **CHOSEN),
+    "staggered": lambda width, pattern: variant("event", "staggered", f"{pattern}@stagger", str(width), **QUICKEST),
+    "ASP, V = all": lambda width, pattern: asp("event", f"{width}:{pattern}", str(width), **QUICKEST),
     "narrower dense": narrow,
 }
 """Columns of the table."""
@@ -38,7 +44,7 @@ def frontier() -> Iterator[Run]:
     """All kinds at all patterns and widths, each network once."""
     seen: set[Run] = set()
     for width in WIDTHS:
-        wanted = [variant("event", "dense", "", str(width))]
+        wanted = [dense(str(width))]
         wanted += [make(width, pattern) for pattern in PATTERNS for make in KINDS.values()]
         for run in wanted:
             if run not in seen:

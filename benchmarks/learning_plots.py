@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.learning_frontier import KINDS, PATTERNS, WIDTHS, weights_of, work_of
-from benchmarks.learning_plans import variant
+from benchmarks.learning_frontier import KINDS, PATTERNS, WIDTHS, dense, weights_of, work_of
 from benchmarks.learning_runs import Run
 from benchmarks.learning_statistics import summary
 from benchmarks.learning_store import Store
@@ -46,7 +45,7 @@ def plot_frontier(store: Store, folder: Path) -> None:
 
 def _curves() -> dict[str, list[Run]]:
     """A curve for each kind of mask and width; one for all dense networks."""
-    curves = {"dense": [variant("event", "dense", "", str(width)) for width in WIDTHS]}
+    curves = {"dense": [dense(str(width)) for width in WIDTHS]}
     for kind, make in KINDS.items():
         for width in WIDTHS:
             runs = [make(width, pattern) for pattern in PATTERNS]

@@ -12,7 +12,14 @@ import torch
 from benchmarks.learning_checks import check_table
 from benchmarks.learning_store import Store
 from benchmarks.learning_tables import acceptance_tables, stress_table
-from benchmarks.learning_tables_more import activity_table, dense_table, frontier_tables, schedule_table, tuning_table
+from benchmarks.learning_tables_more import (
+    activity_table,
+    comparison_table,
+    dense_table,
+    frontier_tables,
+    schedule_table,
+    tuning_table,
+)
 
 INTRODUCTION = """\
 Small spiking networks on small data: four convolutions (16-32-32-32 channels), 12 epochs in batches of 64, AdamW,
@@ -53,6 +60,7 @@ def sections(store: Store) -> Iterator[str]:
     yield dense_table(store)
     yield "Test splits:"
     yield schedule_table(store)
+    yield comparison_table(store)
     yield "## Firing less (`activity`)"
     yield activity_table(store)
     yield "## Accuracy against weights and work (`frontier`)"

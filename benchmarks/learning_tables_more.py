@@ -6,11 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 
 from benchmarks.learning_activity import TARGETS, activity_runs
-from benchmarks.learning_frontier import KINDS, PATTERNS, WIDTHS, weights_of, work_of
-from benchmarks.learning_plans import variant
+from benchmarks.learning_frontier import KINDS, PATTERNS, WIDTHS, dense, weights_of, work_of
 from benchmarks.learning_runs import Run
 from benchmarks.learning_statistics import (
-    accuracy,
     difference_text,
     loss,
     markdown,
@@ -21,7 +19,7 @@ from benchmarks.learning_statistics import (
     summary,
 )
 from benchmarks.learning_store import Store
-from benchmarks.learning_tries import BASE, dense_tries, finalists, tries
+from benchmarks.learning_tries import COMPARED, dense_tries, finalists, tries
 from benchmarks.learning_tries import PATTERNS as HIGH_SPARSITY
 
 
@@ -55,17 +53,25 @@ def validated(run: Run) -> Run:
 
 
 def schedule_table(store: Store) -> str:
-    """The chosen schedules against SR-STE on test splits."""
+    """The finalists on test splits."""
+    rows = []
+    for pattern in HIGH_SPARSITY:
+        for name, run in finalists(pattern).items():
+            results = store.of(run)
+            rows.append([f"{pattern} {name}", spread_text(summary(results)), mean_text(summary(results, loss))])
+    return markdown(["", "accuracy", "cross-entropy"], rows)
+
+
+def comparison_table(store: Store) -> str:
+    """Differences of finalists, paired."""
     rows = []
     for pattern in HIGH_SPARSITY:
         runs = finalists(pattern)
-        base = store.of(runs[BASE])
-        for name, run in runs.items():
-            results = store.of(run)
-            differences = [difference_text(paired(results, base, value), d) for value, d in ((accuracy, 2), (loss, 3))]
-            row = [f"{pattern} {name}", spread_text(summary(results)), mean_text(summary(results, loss))]
-            rows.append(row + (["", ""] if name == BASE else differences))
-    return markdown(["", "accuracy", "cross-entropy", f"Δ accuracy to {BASE}", "Δ cross-entropy"], rows)
+        for a, b in COMPARED:
+            ours, theirs = store.of(runs[a]), store.of(runs[b])
+            differences = difference_text(paired(ours, theirs), 2), difference_text(paired(ours, theirs, loss), 3)
+            rows.append([f"{pattern} {a} − {b}", *differences])
+    return markdown(["", "Δ accuracy", "Δ cross-entropy"], rows)
 
 
 def activity_table(store: Store) -> str:
@@ -84,10 +90,10 @@ def activity_table(store: Store) -> str:
 def frontier_tables(store: Store) -> Iterator[str]:
     """Kinds of masks by width."""
     for width in WIDTHS:
-        dense = variant("event", "dense", "", str(width))
+        full = dense(str(width))
         yield (
-            f"Width {width}: dense {spread_text(summary(store.of(dense)))} points, {weights_of(dense)} weights, "
-            f"{work_of(dense)} multiply-accumulates a step."
+            f"Width {width}: dense {spread_text(summary(store.of(full)))} points, {weights_of(full)} weights, "
+            f"{work_of(full)} multiply-accumulates a step."
         )
         rows = []
         for pattern in PATTERNS:

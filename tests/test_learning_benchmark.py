@@ -44,7 +44,7 @@ def test_every_planned_run_differs_from_every_other() -> None:
 
 def test_only_tuning_looks_at_the_training_part_alone() -> None:
     for command in PLANS:
-        assert {run.validate for run in planned(command, [0])} == {command in VALIDATED}
+        assert {run.validate for run in planned(command, [0])} == {command in VALIDATED}, command
     whole, part = data_of(Run("digits", 0)), data_of(Run("digits", 0, validate=True))
     assert len(part.train_labels) + len(part.test_labels) == len(whole.train_labels)
     seen = {image.numpy().tobytes() for image in whole.train_images}
