@@ -36,6 +36,8 @@ PLANS: Mapping[str, Callable[[], Iterator[Run]]] = {
     "activity": activity,
     "frontier": frontier,
 }
+NUM_SPLITS = {"acceptance": 5, "stress": 3, "tuning": 2, "schedules": 10, "activity": 2, "frontier": 3}
+"""How many splits a command measures where it is not told."""
 VALIDATED = {"tuning"}
 """Commands whose runs never see the test part."""
 
@@ -59,7 +61,7 @@ def splits_of(text: str) -> list[int]:
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=[*PLANS, "tables", "plots"])
-    parser.add_argument("--splits", type=splits_of, default=splits_of("0-4"), metavar="0-4")
+    parser.add_argument("--splits", type=splits_of, metavar="0-4", help="default: as many as the command needs")
     parser.add_argument("--only", default="", metavar="REGEX", help="runs whose description has this in it")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each (default 1)")
     parser.add_argument("--list", action="store_true", help="print what is missing and how long it will take")
@@ -72,7 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(write_report(store))
         return 0
     missing = [
-        r for r in planned(options.command, options.splits) if r not in store and re.search(options.only, str(r))
+        r
+        for r in planned(options.command, options.splits or range(NUM_SPLITS[options.command]))
+        if r not in store and re.search(options.only, str(r))
     ]
     seconds = sum(estimate(run, store) for run in missing)
     print(f"{len(missing)} runs are missing, about {seconds / 60:.0f} core-minutes", flush=True)
