@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from benchmarks.learning_plans import spikenm, variant
 from benchmarks.learning_runs import Run, Value
+from benchmarks.learning_statistics import markdown, mean_text, rate, spread_text, summary
+from benchmarks.learning_store import Store
 from benchmarks.learning_tries import CHOSEN, QUICKEST
 
 TARGETS = (0.0, 0.2, 0.1, 0.05)
@@ -26,3 +28,16 @@ def activity() -> Iterator[Run]:
     """All targets."""
     for target in TARGETS:
         yield from activity_runs(target).values()
+
+
+def activity_table(store: Store) -> str:
+    """Accuracy with the firing rate held down."""
+    rows = []
+    for target in TARGETS:
+        row = ["none" if target == 0.0 else f"{target:.0%}"]
+        for run in activity_runs(target).values():
+            results = store.of(run)
+            row += [spread_text(summary(results)), mean_text(summary(results, rate))]
+        rows.append(row)
+    names = activity_runs(0.0)
+    return markdown(["target", *(f"{name} {column}" for name in names for column in ("accuracy", "rate"))], rows)

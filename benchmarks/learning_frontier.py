@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 
 from benchmarks.learning_plans import asp, spikenm, variant
 from benchmarks.learning_runs import Run
+from benchmarks.learning_statistics import markdown, spread_text, summary
+from benchmarks.learning_store import Store
 from benchmarks.learning_training import channels_of
 from benchmarks.learning_tries import CHOSEN, QUICKEST
 from spikenm_compile.pattern import Pattern
@@ -78,3 +80,19 @@ def _layers(run: Run, places: tuple[int, ...]) -> Iterator[float]:
     density = density_of(run)
     pruned = (1.0, density, density, density, 1.0)
     return (size * share * place for size, share, place in zip(sizes, pruned, places, strict=True))
+
+
+def frontier_tables(store: Store) -> Iterator[str]:
+    """Kinds of masks by width."""
+    for width in WIDTHS:
+        full = dense(str(width))
+        yield (
+            f"Width {width}: dense {spread_text(summary(store.of(full)))} points, {weights_of(full)} weights, "
+            f"{work_of(full)} multiply-accumulates a step."
+        )
+        rows = []
+        for pattern in PATTERNS:
+            runs = {kind: make(width, pattern) for kind, make in KINDS.items()}
+            cost = f"{pattern}, {weights_of(runs['learned'])} weights, work {work_of(runs['learned'])}"
+            rows.append([cost, *(spread_text(summary(store.of(run))) for run in runs.values())])
+        yield markdown(["", *KINDS], rows)

@@ -9,17 +9,12 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.learning_activity import activity_table
 from benchmarks.learning_checks import check_table
+from benchmarks.learning_frontier import frontier_tables
+from benchmarks.learning_schedule_tables import comparison_table, dense_table, schedule_table, tuning_table
 from benchmarks.learning_store import Store
 from benchmarks.learning_tables import acceptance_tables, stress_table
-from benchmarks.learning_tables_more import (
-    activity_table,
-    comparison_table,
-    dense_table,
-    frontier_tables,
-    schedule_table,
-    tuning_table,
-)
 
 INTRODUCTION = """\
 Small spiking networks on small data: four convolutions (16-32-32-32 channels), 12 epochs in batches of 64, AdamW,
