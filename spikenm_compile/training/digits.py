@@ -46,7 +46,11 @@ def load_digits(seed: int = 0) -> ImageData:
     Raises:
         ToolError: scikit-learn is not installed.
     """
-    images, labels = all_digits()
+    return split_digits(*all_digits(), seed)
+
+
+def split_digits(images: Tensor, labels: Tensor, seed: int) -> ImageData:
+    """A fifth of images [N, ...] and labels [N] for test, the rest for training; `seed` decides which."""
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
     test, train = order[: int(len(labels) * TEST_SHARE)], order[int(len(labels) * TEST_SHARE) :]
     return ImageData(images[train], labels[train], images[test], labels[test])
