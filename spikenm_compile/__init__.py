@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from spikenm_compile.frontend.clock_driven.install import install_clock_driven
     from spikenm_compile.frontend.registered import register_neuron
     from spikenm_compile.learning import param_groups
+    from spikenm_compile.pattern_choice import choose_patterns
     from spikenm_compile.runtime import load
     from spikenm_compile.verification import verify
 
 __all__ = [
     "Pattern",
     "SpikenmError",
+    "choose_patterns",
     "compile_model",
     "fold",
     "install_clock_driven",
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "choose_patterns": "spikenm_compile.pattern_choice",
     "compile_model": "spikenm_compile.compiler",
     "fold": "spikenm_compile.compiler",
     "install_clock_driven": "spikenm_compile.frontend.clock_driven.install",

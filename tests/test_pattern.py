@@ -198,3 +198,12 @@ def test_only_a_staggered_pattern_gives_a_mask_of_whole_groups() -> None:
         Pattern(2, 8).mask_of((4, 8))
     with pytest.raises(PatternError, match=r"pattern 2:8@stagger gives no mask for a weight of shape \[4, 12\]"):
         Pattern(2, 8, staggered=True).mask_of((4, 12))
+
+
+@pytest.mark.parametrize("text", ["1:2", "2:4", "7:16", "1:16", "3:17", "2:32"])
+def test_the_top_is_that_of_a_stable_sort(text: str) -> None:
+    pattern = Pattern.parse(text)
+    scores = torch.randint(0, 5, (40, 3, pattern.m), generator=torch.Generator().manual_seed(2)).float()  # many ties
+    order = scores.sort(dim=-1, descending=True, stable=True).indices
+    expected = torch.zeros_like(scores).scatter_(-1, order[..., : pattern.n], 1.0)
+    assert torch.equal(pattern.top_n(scores), expected)

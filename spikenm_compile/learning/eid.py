@@ -21,6 +21,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from spikenm_compile.learning.sampling import group_softmax
+
 SMALLEST_STD = 1e-20
 """ε: credits are of the order 1e-8 and below, so that the usual 1e-8 would flatten them."""
 
@@ -38,9 +40,9 @@ def z_score(credit: Tensor) -> Tensor:
 
 def soft_target(credit: Tensor, temperature: float) -> Tensor:
     """Probabilities q that sum to 1 in each group; `temperature` is τ."""
-    return (z_score(credit) / temperature).softmax(-1)
+    return group_softmax(z_score(credit) / temperature)
 
 
 def eid_gradient(logits: Tensor, target: Tensor) -> Tensor:
     """Gradient of Σ KL(target ‖ softmax(logits)) with respect to the logits."""
-    return logits.softmax(-1) - target
+    return group_softmax(logits) - target

@@ -1,6 +1,6 @@
 """Learners with logits: parameters whose hard top choice is the mask, searched with noise that cools down.
 
-z = π + σ · g,   g ~ Gumbel(0, 1)        π = LOGIT_SPEED · logits
+z = π + σ · g,   g ~ Gumbel(0, 1)        π = logit_rate · logits
 h = hard choice of z                      training
 h = hard choice of π                      evaluation, frozen tail
 """
@@ -17,11 +17,6 @@ from spikenm_compile.learning.sampling import gumbel, hard_mask, initial_logits
 from spikenm_compile.learning.sharding import local, rows_of, whole
 from spikenm_compile.pattern import Pattern
 
-LOGIT_SPEED = 30.0
-"""π = LOGIT_SPEED · logits. An Adam step moves each parameter by about the learning rate; within the search π must
-move some units, weights some hundredths. In this unit one optimiser with one learning rate serves both. SGD at
-its usual, larger rates serves both as well."""
-
 SMALLEST_RMS = 1e-20
 
 
@@ -31,13 +26,13 @@ def rms(values: Tensor) -> Tensor:
 
 
 class LogitLearner(MaskLearner):
-    """A learner whose parameter `logits` is π / LOGIT_SPEED."""
+    """A learner whose parameter `logits` is π / logit_rate."""
 
     logits: nn.Parameter
 
     def start(self, weight: Tensor) -> None:
         """Register the logits."""
-        self.logits = nn.Parameter(self.first_logits(weight) / LOGIT_SPEED)
+        self.logits = nn.Parameter(self.first_logits(weight) / self.options.schedule.logit_rate)
 
     @abstractmethod
     def first_logits(self, weight: Tensor) -> Tensor:
@@ -53,7 +48,10 @@ class LogitLearner(MaskLearner):
 
     def sample(self, weight: Tensor, step: int) -> Tensor:
         """The hard choice of the perturbed logits."""
-        return self.choose(self.perturbed(self.logits.detach(), step), self.pattern_at(step), len(weight))
+        pattern = self.pattern_at(step)
+        if pattern is None:
+            return torch.ones_like(weight, requires_grad=False)
+        return self.choose(self.perturbed(self.logits.detach(), step), pattern, len(weight))
 
     def harden(self, weight: Tensor) -> Tensor:
         """The hard choice of the logits without noise; the weight says no more than its shape."""
@@ -78,8 +76,8 @@ class LogitLearner(MaskLearner):
 
     def perturbed(self, logits: Tensor, step: int) -> Tensor:
         """Scores z of `logits`, in their shape: a function of them, the seed, the layer's name and the step."""
-        scores = LOGIT_SPEED * logits
-        sigma = self.options.schedule.sigma(step)
+        schedule = self.options.schedule
+        scores, sigma = schedule.logit_rate * logits, schedule.sigma(step)
         if sigma == 0.0:
             return scores
         return scores + sigma * gumbel(scores, f"{self.options.seed}/{self.layer}/{step}")

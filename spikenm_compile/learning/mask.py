@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, cast
 
 import torch
@@ -106,9 +107,10 @@ class MaskLearner(nn.Module, ABC):
     def hear_loss(self, loss: Tensor) -> None:
         """The loss (a detached scalar) of a backward pass of this step."""
 
-    def pattern_at(self, step: int) -> Pattern:
-        """The pattern that a mask sampled at `step` holds."""
-        return self.pattern
+    def pattern_at(self, step: int) -> Pattern | None:
+        """The pattern that a mask sampled at `step` holds; None: it keeps all weights."""
+        n = self.options.schedule.n_at(step, self.pattern)
+        return None if n == self.pattern.m else replace(self.pattern, n=n)
 
     def forward(self, weight: Tensor) -> Tensor:
         """The masked weight."""

@@ -56,6 +56,11 @@ class MaskOptions:
             raise InputError(f"relaxation '{self.relaxation}' does not exist; choose one of {known}")
         if self.learner == "maskpro" and self.schedule.noise == 0.0:
             raise InputError("maskpro learns from drawing different masks, and noise=0 draws none; give a larger noise")
+        if self.learner == "maskllm" and self.schedule.progressive > 0.0:
+            raise InputError(
+                f"maskllm chooses among masks of N weights and cannot keep more at first, as progressive="
+                f"{self.schedule.progressive} asks; leave it 0, or take another learner"
+            )
         if self.pruned_decay < 0.0 or not 0.0 <= self.dense_share < 1.0 or not 0.0 <= self.baseline_decay < 1.0:
             raise InputError(
                 f"pruned_decay={self.pruned_decay}, dense_share={self.dense_share}, "

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from spikenm_compile.learning.sampling import (
+    group_softmax,
     gumbel,
     hard_mask,
     initial_logits,
@@ -94,3 +95,17 @@ def test_the_gradient_through_marginals_is_that_of_finite_differences() -> None:
         change[i] = 1e-6
         difference = subset_marginals(scores + change, 2, 2.0) - subset_marginals(scores - change, 2, 2.0)
         assert float(actual[i]) == pytest.approx(float((gradient * difference).sum() / 2e-6), abs=1e-7)
+
+
+def test_the_softmax_of_groups_is_a_softmax() -> None:
+    scores = 40.0 * randn(7, 3, 8)
+    torch.testing.assert_close(group_softmax(scores), scores.softmax(-1))
+    with_nothing = torch.tensor([-float("inf"), 1.0, 2.0])
+    torch.testing.assert_close(group_softmax(with_nothing), with_nothing.softmax(-1))
+
+
+def test_noise_of_few_bits_has_no_outliers() -> None:
+    noise = gumbel(torch.zeros(50_000, dtype=torch.bfloat16), "few bits")
+    assert noise.dtype is torch.bfloat16
+    assert float(noise.max()) < 17.0
+    assert len(noise.unique()) > 500  # type: ignore[no-untyped-call]

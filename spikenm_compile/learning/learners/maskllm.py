@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from spikenm_compile.errors import PatternError
-from spikenm_compile.learning.logits import LOGIT_SPEED, LogitLearner, rms
+from spikenm_compile.learning.logits import LogitLearner, rms
 from spikenm_compile.learning.options import LearnerName
 from spikenm_compile.learning.sampling import initial_logits
 from spikenm_compile.pattern import Pattern
@@ -71,7 +71,7 @@ class MaskLLM(LogitLearner):
 
     def carrier(self, weight: Tensor) -> Tensor:
         """y: the candidates, weighed by their probabilities."""
-        scores = LOGIT_SPEED * self.logits + self._noise(int(self.step))
+        scores = self.options.schedule.logit_rate * self.logits + self._noise(int(self.step))
         shares = (scores / self.options.relaxation_temperature).softmax(-1)
         return self.pattern.spread(self.pattern.ungroup(shares @ self.masks), len(weight))
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from spikenm_compile.errors import InputError
-from spikenm_compile.learning.logits import LOGIT_SPEED, WeightLogits, rms
+from spikenm_compile.learning.logits import WeightLogits, rms
 from spikenm_compile.learning.options import LearnerName
 from spikenm_compile.learning.sampling import draw_gradient
 from spikenm_compile.learning.sharding import whole
@@ -61,9 +61,11 @@ class MaskPro(WeightLogits):
             )
         advantage = self._advantage(torch.stack(self._heard).mean(), step)
         self._heard.clear()
-        groups, logits, n = self.pattern.groups, whole(self.logits.detach()), self.pattern_at(step).n
-        sigma = self.options.schedule.sigma(step)
-        draw = draw_gradient(groups(LOGIT_SPEED * logits / sigma), groups(self.perturbed(logits, step)), n)
+        groups, logits, pattern = self.pattern.groups, whole(self.logits.detach()), self.pattern_at(step)
+        if pattern is None:  # nothing was drawn
+            return torch.zeros_like(signal)
+        scores = self.options.schedule.logit_rate * logits / self.options.schedule.sigma(step)
+        draw = draw_gradient(groups(scores), groups(self.perturbed(logits, step)), pattern.n)
         return self.pattern.ungroup(self.options.task_weight * advantage * draw / rms(draw))
 
     def _advantage(self, loss: Tensor, step: int) -> Tensor:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from spikenm_compile.learning.eid import eid_gradient, soft_target, update_credit
-from spikenm_compile.learning.logits import LOGIT_SPEED, WeightLogits, rms
+from spikenm_compile.learning.logits import WeightLogits, rms
 from spikenm_compile.learning.options import LearnerName
 from spikenm_compile.learning.sampling import RELAXATIONS, relaxed_gradient
 from spikenm_compile.learning.sharding import whole
@@ -42,15 +42,19 @@ class SpikeNM(WeightLogits):
     def logit_gradient(self, signal: Tensor, step: int) -> Tensor:
         """Turn w·G into g; updates the credit."""
         options, groups = self.options, self.pattern.groups
-        task = groups(signal)
-        if options.relaxation != "none":
-            scores, n = groups(self.perturbed(whole(self.logits.detach()), step)), self.pattern_at(step).n
-            task = relaxed_gradient(scores, task, n, options.relaxation_temperature, RELAXATIONS[options.relaxation])
+        task, pattern = groups(signal), self.pattern_at(step)
+        if options.relaxation != "none" and pattern is not None:
+            scores, relaxation = (
+                groups(self.perturbed(whole(self.logits.detach()), step)),
+                RELAXATIONS[options.relaxation],
+            )
+            task = relaxed_gradient(scores, task, pattern.n, options.relaxation_temperature, relaxation)
         gradient = options.task_weight * task / rms(task)
         if self.credit is not None and (weight := options.schedule.eid_weight(step)) > 0.0:
             self.credit.copy_(update_credit(self.credit, signal, options.credit_decay))
             target = soft_target(groups(self.credit), options.target_temperature)
-            gradient = gradient + weight * eid_gradient(LOGIT_SPEED * groups(whole(self.logits.detach())), target)
+            scores = options.schedule.logit_rate * groups(whole(self.logits.detach()))
+            gradient = gradient + weight * eid_gradient(scores, target)
         return self.pattern.ungroup(gradient)
 
     def _load_from_state_dict(

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from spikenm_compile.learning.mask import MaskLearner
@@ -27,11 +28,15 @@ class SRSTE(MaskLearner):
     @classmethod
     def describe(cls, options: MaskOptions) -> str:
         """One line for the user."""
-        return f"masks follow the weights' magnitudes in each step; pruned weights decay by {options.pruned_decay:g}"
+        follow = f"masks follow the weights' magnitudes in each step; pruned weights decay by {options.pruned_decay:g}"
+        return f"{follow}{options.schedule.describe_ramp()}"
 
     def sample(self, weight: Tensor, step: int) -> Tensor:
         """The largest magnitudes."""
-        return self.pattern_at(step).magnitude_mask(weight.detach())
+        pattern = self.pattern_at(step)
+        return (
+            torch.ones_like(weight, requires_grad=False) if pattern is None else pattern.magnitude_mask(weight.detach())
+        )
 
     def harden(self, weight: Tensor) -> Tensor:
         """The largest magnitudes."""
