@@ -32,13 +32,13 @@ def convolution_of(kind: type[Any]) -> type[Any] | None:
 
 def _conv_forward_of(convolution: type[Any]) -> Callable[..., Any]:
     def _conv_forward(self: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
-        return convolution._conv_forward(self, input, self.mask(weight), bias)
+        return self.mask.operate(lambda w, b: convolution._conv_forward(self, input, w, b), weight, bias)
 
     return _conv_forward
 
 
 def _linear_forward(self: Any, input: Tensor) -> Tensor:
-    return F.linear(input, self.mask(self.weight), self.bias)
+    return self.mask.operate(lambda w, b: F.linear(input, w, b), self.weight, self.bias)
 
 
 def _rebuild(original: type[Any]) -> nn.Module:
