@@ -24,7 +24,6 @@ from spikenm_compile.learning.options import LearnerName, MaskOptions, decode_id
 from spikenm_compile.learning.sharding import whole
 from spikenm_compile.pattern import Pattern
 
-
 Operation = Callable[[Tensor, Tensor | None], Tensor]
 """(weight, bias) -> output of a layer for the input that it has been called with."""
 

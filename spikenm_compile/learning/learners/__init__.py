@@ -12,8 +12,10 @@ from spikenm_compile.learning.learners.maskllm import MaskLLM
 from spikenm_compile.learning.learners.maskpro import MaskPro
 from spikenm_compile.learning.learners.random import RandomMask
 from spikenm_compile.learning.learners.spikenm import SpikeNM
+from spikenm_compile.learning.learners.spre import SpRe
 from spikenm_compile.learning.learners.sr_ste import SRSTE
 from spikenm_compile.learning.learners.staggered import Staggered
+from spikenm_compile.learning.learners.subp import SUBP
 from spikenm_compile.learning.mask import MaskLearner
 from spikenm_compile.learning.options import LearnerName, MaskOptions
 from spikenm_compile.pattern import Pattern
@@ -26,6 +28,8 @@ LEARNERS: Mapping[LearnerName, type[MaskLearner]] = {
     "asp": ASP,
     "random": RandomMask,
     "staggered": Staggered,
+    "spre": SpRe,
+    "subp": SUBP,
 }
 
 
