@@ -1,66 +1,63 @@
-"""Balanced assignment of channels, outputs and taps to residue classes: what a learned phase mask is made of.
+"""Balanced assignment of channels, outputs and taps to residue classes (phases.py) of the largest sum of scores.
 
-    m[o, t, i] = 1  where  c_i = (p_t + d_o) mod K,       K = M/N
-
-    c_i    class of input channel i: each class N times in every group of M, so that N:M holds
-    d_o    phase of output o: each K-th of the outputs the same, so that a kernel finds them side by side
-    p_t    phase of tap t, its index in the kernel row by row; t mod K where taps are not free
-
-Given scores s[o, t, i] the mask of largest Σ m · s is sought one kind at a time, the two others held: each of the three
-is a sum over channels, outputs or taps alone, and is solved exactly. The sum never falls, so that this ends, in a
-maximum that none of the three kinds alone can leave; several starts make it a good one. Derived in this project.
+Given scores s [O, T, I] the mask m of the largest Σ m · s is sought one kind at a time, the two others held: each of
+the three is a sum over channels, outputs or taps alone, and is solved exactly. The sum never falls, so that this ends,
+in a maximum that no kind alone can leave. Several starts make it a good one. Derived in this project.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-Classes = npt.NDArray[np.int64]
+from spikenm_compile.phases import Classes, Phases
+
 Scores = npt.NDArray[np.float64]
 
 MOST_ROUNDS = 50
-"""Of the alternation; it ends after a handful."""
+"""Of the alternation, which ends after a handful."""
+
+SMALLEST_GAIN = 1e-9
+"""Relative gain of a round that is worth another."""
 
 
-@dataclass(frozen=True, slots=True)
-class Phases:
-    """A learned phase mask: residue classes modulo `modulus`."""
-
-    modulus: int
-    """K."""
-    channels: Classes
-    """c [I]."""
-    outputs: Classes
-    """d [O]."""
-    taps: Classes
-    """p [T]."""
-
-    def mask(self) -> npt.NDArray[np.bool_]:
-        """m [O, T, I]."""
-        reached = (self.outputs[:, None] + self.taps) % self.modulus
-        return reached[:, :, None] == self.channels
+def best_phases(scores: Scores, starts: list[Phases], m: int) -> Phases:
+    """The best of what `better_phases` makes of `starts`; the first of equals."""
+    found = [better_phases(scores, start, m) for start in starts]
+    return found[int(np.argmax([sum_of(scores, phases) for phases in found]))]
 
 
-def staggered_phases(outputs: int, taps: int, inputs: int, n: int, m: int) -> Phases:
-    """Those of the pattern N:M@stagger."""
-    modulus = m // n
-    group, member = np.divmod(np.arange(inputs), m)
-    return Phases(
-        modulus, (member - group) % modulus, np.arange(outputs) * modulus // outputs, np.arange(taps) % modulus
-    )
+def better_phases(scores: Scores, phases: Phases, m: int) -> Phases:
+    """Phases with Σ m · scores [O, T, I] at least that of `phases`, which no kind alone can improve.
+
+    Each class stays as often in every group of `m` channels and among the outputs; taps are free.
+    """
+    total = sum_of(scores, phases)
+    for _ in range(MOST_ROUNDS):
+        phases = _with_best_channels(scores, phases, m)
+        phases = _with_best_outputs(scores, phases)
+        phases = replace(phases, taps=tap_scores(scores, phases).argmax(1))
+        before, total = total, sum_of(scores, phases)
+        if total <= before + SMALLEST_GAIN * abs(before):
+            break
+    return phases
+
+
+def sum_of(scores: Scores, phases: Phases) -> float:
+    """Σ m · scores."""
+    return float(scores[phases.mask()].sum())
 
 
 def balanced(scores: Scores, room: Classes) -> Classes:
-    """Assign each row of `scores` [rows, K] to a class, at most room[k] rows to class k, with the largest sum.
+    """Assign each row of `scores` [rows, K] to a class, room[k] of them to class k, with the largest sum.
 
     Every row starts in its best class. While a class is too full, one row too many leaves it along the cheapest chain
-    of moves that ends in a class with room (successive shortest paths: the assignment stays the best one of its
-    class sizes, so that the last is the best of all).
+    of moves that ends in a class with room (successive shortest paths: at any time the assignment is the best one for
+    its class sizes, and so the last one is the best of all).
     """
-    classes = scores.argmax(1)
+    classes: Classes = scores.argmax(1)
     while True:
         excess = np.bincount(classes, minlength=len(room)) - room
         if not (excess > 0).any():
@@ -83,14 +80,15 @@ def _moves(scores: Scores, classes: Classes) -> tuple[Scores, Classes]:
 
 
 def _cheapest_chain(cost: Scores, mover: Classes, excess: Classes) -> list[tuple[int, int]]:
-    """(row, class it moves to) along the cheapest way from a class that is too full to one with room."""
+    """(row, class that it moves to) along the cheapest way from a class that is too full to one with room."""
     modulus = len(excess)
     distance, before = np.where(excess > 0, 0.0, np.inf), np.full(modulus, -1)
-    for _ in range(modulus - 1):  # Bellman-Ford: some moves gain
+    rounding = 1e-12 * float(np.abs(cost[np.isfinite(cost)]).max())
+    for _ in range(modulus - 1):  # Bellman-Ford, since some moves gain
         through = distance[:, None] + cost
         best = through.argmin(0)
         reached = through[best, np.arange(modulus)]
-        is_shorter = reached < distance - 1e-12 * np.abs(cost[np.isfinite(cost)]).max()
+        is_shorter = reached < distance - rounding
         if not is_shorter.any():
             break
         distance, before = np.where(is_shorter, reached, distance), np.where(is_shorter, best, before)
@@ -102,54 +100,60 @@ def _cheapest_chain(cost: Scores, mover: Classes, excess: Classes) -> list[tuple
     return chain
 
 
-def better_phases(
-    scores: Scores, phases: Phases, m: int, *, order_outputs: bool = True, free_taps: bool = False
-) -> Phases:
-    """Phases of a larger Σ m · scores [O, T, I], from `phases` on, until no kind alone can be improved."""
-    total = scores[phases.mask()].sum()
-    for _ in range(MOST_ROUNDS):
-        phases = _with_best_channels(scores, phases, m)
-        if order_outputs:
-            phases = _with_best_outputs(scores, phases)
-        if free_taps:
-            phases = _with_best_taps(scores, phases)
-        before, total = total, scores[phases.mask()].sum()
-        if total <= before + 1e-9 * abs(before):
-            break
-    return phases
-
-
 def channel_scores(scores: Scores, phases: Phases) -> Scores:
     """Sum of `scores` [O, T, I] that each class would give each channel, [I, K]."""
     reached = (phases.outputs[:, None] + phases.taps) % phases.modulus
-    return np.stack([scores[reached == k].sum(0) for k in range(phases.modulus)], -1)
+    return scores.reshape(-1, scores.shape[2]).T @ _one_hot(reached, phases.modulus)
 
 
 def output_scores(scores: Scores, phases: Phases) -> Scores:
     """Sum of `scores` that each phase would give each output, [O, K]."""
     wanted = (phases.channels - phases.taps[:, None]) % phases.modulus
-    return np.stack([scores[:, wanted == k].sum(1) for k in range(phases.modulus)], -1)
+    return scores.reshape(len(scores), -1) @ _one_hot(wanted, phases.modulus)
 
 
 def tap_scores(scores: Scores, phases: Phases) -> Scores:
     """Sum of `scores` that each phase would give each tap, [T, K]."""
     wanted = (phases.channels - phases.outputs[:, None]) % phases.modulus
-    by_tap = scores.transpose(1, 0, 2)
-    return np.stack([by_tap[:, wanted == k].sum(1) for k in range(phases.modulus)], -1)
+    return scores.transpose(1, 0, 2).reshape(scores.shape[1], -1) @ _one_hot(wanted, phases.modulus)
+
+
+def _one_hot(classes: Classes, modulus: int) -> Scores:
+    """Rows of 0.0 and 1.0, [*classes, K]."""
+    return np.equal(classes.reshape(-1, 1), np.arange(modulus)).astype(np.float64)
 
 
 def _with_best_channels(scores: Scores, phases: Phases, m: int) -> Phases:
     room = np.full(phases.modulus, m // phases.modulus)
-    of_groups = channel_scores(scores, phases).reshape(-1, m, phases.modulus)
-    channels = np.concatenate([balanced(group, room) for group in of_groups])
-    return Phases(phases.modulus, channels, phases.outputs, phases.taps)
+    groups = channel_scores(scores, phases).reshape(-1, m, phases.modulus)
+    return replace(phases, channels=np.concatenate([balanced(group, room) for group in groups]))
 
 
 def _with_best_outputs(scores: Scores, phases: Phases) -> Phases:
     room = np.bincount(phases.outputs, minlength=phases.modulus)
-    outputs = balanced(output_scores(scores, phases), room)
-    return Phases(phases.modulus, phases.channels, outputs, phases.taps)
+    return replace(phases, outputs=balanced(output_scores(scores, phases), room))
 
 
-def _with_best_taps(scores: Scores, phases: Phases) -> Phases:
-    return Phases(phases.modulus, phases.channels, phases.outputs, tap_scores(scores, phases).argmax(1))
+def shuffled(phases: Phases, m: int, random: np.random.Generator) -> Phases:
+    """Random channels inside their groups, and random outputs."""
+    channels = random.permuted(phases.channels.reshape(-1, m), axis=1).flatten()
+    return replace(phases, channels=channels, outputs=random.permutation(phases.outputs))
+
+
+def split(phases: Phases, modulus: int, m: int, random: np.random.Generator) -> Phases:
+    """Phases modulo a multiple `modulus` of K, whose mask is inside that of `phases`: parts of a class at random."""
+    return Phases(
+        modulus,
+        np.concatenate([_split(group, phases.modulus, modulus, random) for group in phases.channels.reshape(-1, m)]),
+        _split(phases.outputs, phases.modulus, modulus, random),
+        phases.taps,
+    )
+
+
+def _split(classes: Classes, old: int, new: int, random: np.random.Generator) -> Classes:
+    """Class a becomes a, a + old, a + 2·old, …: equally often, to one."""
+    parts = classes.copy()
+    for a in range(old):
+        rows = random.permutation(np.flatnonzero(classes == a))
+        parts[rows] += old * (np.arange(len(rows)) % (new // old))
+    return parts

@@ -38,7 +38,8 @@ def _conv_forward_of(convolution: type[Any]) -> Callable[..., Any]:
 
 
 def _linear_forward(self: Any, input: Tensor) -> Tensor:
-    return self.mask.operate(lambda w, b: F.linear(input, w, b), self.weight, self.bias)
+    output: Tensor = self.mask.operate(lambda w, b: F.linear(input, w, b), self.weight, self.bias)
+    return output
 
 
 def _rebuild(original: type[Any]) -> nn.Module:

@@ -36,8 +36,9 @@ def fold_masks(model: nn.Module) -> nn.Module:
             )
     for _, layer, learner in layers:
         assert isinstance(layer.weight, Tensor)
+        facts = learner.facts(layer.weight)
         layer.weight.copy_(learner.folded(layer.weight))
         detach_mask(layer)
-        for attribute, fact in learner.facts().items():
+        for attribute, fact in facts.items():
             setattr(layer, attribute, fact)
     return model

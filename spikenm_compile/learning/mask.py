@@ -100,8 +100,8 @@ class MaskLearner(nn.Module, ABC):
         """The weight that evaluation uses, and that `fold` leaves behind."""
         return weight * self.harden(weight)
 
-    def facts(self) -> dict[str, object]:
-        """What a folded layer keeps of its learner: attributes by name."""
+    def facts(self, weight: Tensor) -> dict[str, object]:
+        """What a folded layer keeps of the learner of its `weight`: attributes by name."""
         return {"nm_pattern": self.pattern}
 
     def operate(self, operation: Operation, weight: Tensor, bias: Tensor | None) -> Tensor:

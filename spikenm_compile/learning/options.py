@@ -10,7 +10,7 @@ from spikenm_compile.errors import InputError
 from spikenm_compile.learning.schedule import Schedule
 from spikenm_compile.pattern import Pattern
 
-LearnerName = Literal["spikenm", "maskllm", "maskpro", "sr-ste", "asp", "random", "staggered", "spre", "subp"]
+LearnerName = Literal["spikenm", "maskllm", "maskpro", "sr-ste", "asp", "random", "staggered", "spre", "subp", "phase"]
 LEARNER_NAMES: tuple[LearnerName, ...] = get_args(LearnerName)
 """In the order of the numbers that checkpoints hold: append only."""
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from spikenm_compile.learning.learners.asp import ASP
 from spikenm_compile.learning.learners.maskllm import MaskLLM
 from spikenm_compile.learning.learners.maskpro import MaskPro
+from spikenm_compile.learning.learners.phase import PhaseMask
 from spikenm_compile.learning.learners.random import RandomMask
 from spikenm_compile.learning.learners.spikenm import SpikeNM
 from spikenm_compile.learning.learners.spre import SpRe
@@ -30,6 +31,7 @@ LEARNERS: Mapping[LearnerName, type[MaskLearner]] = {
     "staggered": Staggered,
     "spre": SpRe,
     "subp": SUBP,
+    "phase": PhaseMask,
 }
 
 

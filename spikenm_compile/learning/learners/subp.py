@@ -35,6 +35,9 @@ from spikenm_compile.pattern import Pattern
 UPDATES = 60
 """Times that the mask is drawn; the epochs of a usual training are as many."""
 
+RAMP = 0.99
+"""Share of the training over which fewer and fewer blocks grow back, at most up to the tail."""
+
 SMALLEST = 1e-20
 
 
@@ -57,13 +60,13 @@ class SUBP(MaskLearner):
         """One line for the user."""
         if options.schedule.total_steps is None:
             return "trains dense until fold prunes; give total_steps so that blocks are pruned while it trains"
-        return f"redundant blocks are pruned, and fewer and fewer grow back{ramp(options.schedule).describe_ramp()}"
+        return f"redundant blocks are pruned, and fewer and fewer grow back{_ramp(options).describe_ramp()}"
 
     def pattern_at(self, step: int) -> Pattern | None:
         """N is larger while blocks grow back; before a training of unknown length nothing is pruned."""
         if self.options.schedule.total_steps is None:
             return None
-        n = ramp(self.options.schedule).n_at(step, self.pattern)
+        n = _ramp(self.options).n_at(step, self.pattern)
         return None if n == self.pattern.m else replace(self.pattern, n=n)
 
     def sample(self, weight: Tensor, step: int) -> Tensor:
@@ -114,11 +117,8 @@ class SUBP(MaskLearner):
         return rows.view(*rows.shape, *[1] * (weight.ndim - 2)).expand_as(weight).contiguous()
 
 
-def ramp(schedule: Schedule) -> Schedule:
-    """How the number of blocks kept falls."""
-    if schedule.progressive > 0.0:
-        return schedule
-    return replace(schedule, progressive=1.0 - schedule.tail if schedule.tail else 0.99, ramp_law="cubic")
+def _ramp(options: MaskOptions) -> Schedule:
+    return options.schedule.with_ramp(RAMP, "cubic")
 
 
 def block_scores(blocks: Tensor, kept: Tensor) -> Tensor:
