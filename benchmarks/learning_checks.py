@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from benchmarks.learning_frontier import KINDS
+from benchmarks.learning_frontier import KINDS, dense
 from benchmarks.learning_plans import asp, spikenm, sr_ste, stress_run, variant
 from benchmarks.learning_runs import Run
 from benchmarks.learning_statistics import NOTHING, Summary, difference_text, markdown, paired, spread_text, summary
 from benchmarks.learning_store import Store
+from benchmarks.learning_tries import CHOSEN, CHOSEN_SR_STE
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,8 @@ class Check:
     @property
     def name(self) -> str:
         """What is compared."""
-        text = f"{self.run.data} {self.run.learner} {self.run.pattern}".strip()
-        return text if self.base is None else f"{text} − {f'{self.base.learner} {self.base.pattern}'.strip()}"
+        text = f"{self.run.data} {_described(self.run)}"
+        return text if self.base is None else f"{text} − {_described(self.base)}"
 
     def found(self, store: Store) -> Summary:
         """What was measured."""
@@ -41,8 +42,15 @@ class Check:
         return [self.name, text, bound, verdict]
 
 
+def _described(run: Run) -> str:
+    """Learner and pattern, and the settings that tell two checks apart."""
+    shown = {"lr", "progressive", "eid"}
+    settings = ", ".join(f"{name}={value:g}" for name, value in run.options if name in shown and value)
+    return f"{run.learner} {run.pattern}".strip() + (f" ({settings})" if settings else "")
+
+
 def checks() -> Iterator[Check]:
-    """All of them."""
+    """All of them: at the settings of the table of learners, then at the chosen ones."""
     digits: Callable[[str], Run] = lambda pattern: spikenm("digits", pattern)  # noqa: E731
     yield Check(variant("digits"), 97.5)
     yield Check(digits("2:4"), 97.8)
@@ -61,6 +69,11 @@ def checks() -> Iterator[Check]:
     yield Check(event["1:16"], 1.5, asp("event", "1:16"))
     for pattern in ("1:8", "1:16"):
         yield Check(stress_run(pattern, 1.0), 8.0, stress_run(pattern, 0.0))
+    for pattern, least in (("2:8", 78.5), ("1:8", 73.0), ("1:16", 65.5)):
+        yield Check(spikenm("event", pattern, **CHOSEN), least)
+    yield Check(spikenm("event", "2:4", **CHOSEN), -1.5, dense("32"))
+    for pattern in ("1:8", "1:16"):
+        yield Check(spikenm("event", pattern, **CHOSEN), 0.0, sr_ste("event", pattern, **CHOSEN_SR_STE))
     yield Check(KINDS["staggered"](32, "2:8"), 72.0)
     yield Check(KINDS["staggered"](32, "1:8"), 66.0)
 

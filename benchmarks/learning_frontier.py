@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 
-from benchmarks.learning_plans import asp, spikenm, variant
+from benchmarks.learning_networks import channels_of
+from benchmarks.learning_plans import asp, spikenm, sr_ste, variant
 from benchmarks.learning_runs import Run
 from benchmarks.learning_statistics import markdown, spread_text, summary
 from benchmarks.learning_store import Store
-from benchmarks.learning_training import channels_of
 from benchmarks.learning_tries import CHOSEN, QUICKEST
 from spikenm_compile.pattern import Pattern
 
@@ -35,7 +35,9 @@ def narrow(width: int, pattern: str) -> Run:
 KINDS: Mapping[str, Callable[[int, str], Run]] = {
     "learned": lambda width, pattern: spikenm("event", pattern, str(width), **CHOSEN),
     "learned, V = 4": lambda width, pattern: spikenm("event", f"4:{pattern}", str(width), **CHOSEN),
+    "SR-STE": lambda width, pattern: sr_ste("event", pattern, str(width), **CHOSEN),
     "staggered": lambda width, pattern: variant("event", "staggered", f"{pattern}@stagger", str(width), **QUICKEST),
+    "learned phases": lambda width, pattern: variant("event", "phase", pattern, str(width), **QUICKEST),
     "ASP, V = all": lambda width, pattern: asp("event", f"{width}:{pattern}", str(width), **QUICKEST),
     "narrower dense": narrow,
 }

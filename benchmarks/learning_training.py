@@ -8,20 +8,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import lru_cache
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.learning_networks import data_of, network
 from benchmarks.learning_runs import DENSE, Measured, Run, Training
 from spikenm_compile import fold, transform
 from spikenm_compile.learning import ActivityTarget, MaskOptions, Schedule, masked_layers, param_groups
 from spikenm_compile.learning.options import LearnerName
 from spikenm_compile.neurons import LIF
-from spikenm_compile.training.digits import ImageData, digits_net, load_digits, split_digits
-from spikenm_compile.training.event_digits import EventDigitsNet, load_event_digits
+from spikenm_compile.training.digits import ImageData
 from spikenm_compile.training.loop import BATCH_SIZE, LABEL_SMOOTHING, WEIGHT_DECAY, reset_neurons
 
 FLIP_WINDOWS = (1, 4, 7)
@@ -54,33 +53,6 @@ def measure(run: Run) -> Measured:
     density = sum(kept) / len(kept) if kept else 1.0
     accuracy, loss, rate = evaluated(model, data)
     return Measured(100.0 * accuracy, loss, rate, density, flips, time.perf_counter() - started)
-
-
-@lru_cache(maxsize=2)
-def _split(data: str, split: int) -> ImageData:
-    return load_digits(split) if data == "digits" else load_event_digits(split)
-
-
-def data_of(run: Run) -> ImageData:
-    """The data of a run: a validation run never sees the test part."""
-    data = _split(run.data, run.split)
-    return split_digits(data.train_images, data.train_labels, run.split) if run.validate else data
-
-
-def network(run: Run) -> nn.Module:
-    """The untrained network; the global generator decides its weights."""
-    if run.data == "digits":
-        return digits_net()
-    return EventDigitsNet(channels_of(run))
-
-
-def channels_of(run: Run) -> tuple[int, int, int, int]:
-    """Output channels of the four convolutions."""
-    if "-" not in run.net:
-        width = int(run.net)
-        return width // 2, width, width, width
-    first, second, third = (int(number) for number in run.net.split("-"))
-    return first, second, third, third
 
 
 class _ConstantSchedule(Schedule):

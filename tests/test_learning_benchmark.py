@@ -12,13 +12,14 @@ import torch
 from benchmarks.learning import PLANS, VALIDATED, main, planned, splits_of
 from benchmarks.learning_checks import Check
 from benchmarks.learning_frontier import narrow, splits_for, weights_of, work_of
+from benchmarks.learning_networks import data_of, network
 from benchmarks.learning_plans import spikenm, variant
 from benchmarks.learning_plots import plot_frontier
 from benchmarks.learning_report import write_report
 from benchmarks.learning_runs import Measured, Run, Training, sorted_options
 from benchmarks.learning_statistics import Summary, difference_text, loss, markdown, paired, spread_text, summary
 from benchmarks.learning_store import Store
-from benchmarks.learning_training import batches, data_of, flipped, learning_rate, measure, network
+from benchmarks.learning_training import batches, flipped, learning_rate, measure
 
 RESULT = Measured(80.0, 0.5, 0.2, 0.25, (0.3, 0.2, 0.1), 9.0)
 
