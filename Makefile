@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 OUT ?= out/digits
 
-.PHONY: demo test test-long edge-tools lint types docs bench-demo bench-frontend bench-latency bench-gpu setup clean
+.PHONY: demo test test-long edge-tools lint types docs bench-demo bench-frontend bench-latency bench-learning bench-gpu setup clean
 
 setup: $(VENV)/.installed
 
@@ -57,6 +57,12 @@ bench-frontend: setup  # seconds and memory to read a large network
 
 bench-latency: setup
 	$(BIN)/python benchmarks/latency.py
+
+bench-learning: setup  # what is missing of the learners' measurements, and their report: hours; results are kept as they come
+	for command in acceptance stress tuning schedules activity frontier; do \
+	  $(BIN)/python -m benchmarks.learning $$command || exit 1; done
+	$(BIN)/python -m benchmarks.learning plots
+	$(BIN)/python -m benchmarks.learning tables
 
 bench-gpu: setup  # needs an NVIDIA GPU and a PyTorch with CUDA: docs/cuda.md
 	$(BIN)/python -m benchmarks.gpu

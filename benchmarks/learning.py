@@ -1,74 +1,56 @@
-"""Accuracy of the mask learners, paired by split: measures what is missing, keeps every result, prints tables.
+"""Accuracy of the mask learners, paired by split: measures what is missing, keeps every result, writes the tables.
 
-python -m benchmarks.learning acceptance --splits 0-4      what the learners must reach
-python -m benchmarks.learning tables                       results/learning/README.md from all results
+acceptance   what the learners must reach
+stress       what the distillation (EID) is for
+tuning       schedules tried on validation splits, inside of the training part
+schedules    the chosen ones against SR-STE, on test splits
+activity     what firing less costs
+frontier     accuracy against weights and work, at three widths
+tables       results/learning/README.md, from all results
+plots        the pictures in it
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
-import multiprocessing
-import statistics
+import re
 import sys
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-import torch
-
-from benchmarks.learning_plans import PLANS
-from benchmarks.learning_runs import Measured, Run
+from benchmarks.learning_activity import activity
+from benchmarks.learning_frontier import frontier, splits_for
+from benchmarks.learning_plans import acceptance, stress
+from benchmarks.learning_plots import plot_frontier
+from benchmarks.learning_report import write_report
+from benchmarks.learning_runs import Run
 from benchmarks.learning_store import Store
-from benchmarks.learning_training import keep_memory, measure
+from benchmarks.learning_tries import schedules, tuning
+from benchmarks.learning_work import estimate, work
 
-SECONDS = {"digits": 5.0, "event": 8.0}
-"""Guess for a run of which nothing is known, at width 32."""
+PLANS: Mapping[str, Callable[[], Iterator[Run]]] = {
+    "acceptance": acceptance,
+    "stress": stress,
+    "tuning": tuning,
+    "schedules": schedules,
+    "activity": activity,
+    "frontier": frontier,
+}
+NUM_SPLITS = {"acceptance": 5, "stress": 3, "tuning": 2, "schedules": 10, "activity": 2, "frontier": 3}
+"""How many splits a command measures where it is not told."""
+VALIDATED = {"tuning"}
+"""Commands whose runs never see the test part."""
 
 
-def planned(command: str, splits: Iterable[int], validate: bool = False) -> list[Run]:
-    """Runs of a command, all variants of a split before the next split."""
+def planned(command: str, splits: Iterable[int]) -> list[Run]:
+    """Runs of a command, all of a split before the next split."""
     variants = list(PLANS[command]())
-    return [dataclasses.replace(v, split=s, validate=validate) for s in splits for v in variants]
-
-
-def estimate(run: Run, store: Store) -> float:
-    """Seconds that a run will take: the mean of runs on the same data and network."""
-    known = [m.seconds for r, m in store.results.values() if (r.data, r.net) == (run.data, run.net)]
-    return statistics.mean(known) if known else SECONDS[run.data]
-
-
-def work(runs: Sequence[Run], store: Store, name: str, workers: int) -> None:
-    """Measure `runs`, each kept as soon as it is done; only this process writes."""
-    started = time.perf_counter()
-    for number, (run, measured) in enumerate(_results(runs, workers), start=1):
-        store.add(name, run, measured)
-        print(
-            f"{time.perf_counter() - started:6.0f} s {number:4}/{len(runs)}  split {run.split:2}  {run}: "
-            f"{measured.accuracy:.2f} % {measured.loss:.3f}  {measured.seconds:.1f} s",
-            flush=True,
-        )
-
-
-def _results(runs: Sequence[Run], workers: int) -> Iterable[tuple[Run, Measured]]:
-    if workers == 1:
-        _begin()
-        yield from map(_measured, runs)
-        return
-    with multiprocessing.get_context("spawn").Pool(workers, _begin) as pool:
-        yield from pool.imap_unordered(_measured, runs)
-
-
-def _begin() -> None:
-    torch.set_num_threads(1)
-    keep_memory()
-
-
-def _measured(run: Run) -> tuple[Run, Measured]:
-    return run, measure(run)
+    runs = [dataclasses.replace(v, split=s, validate=command in VALIDATED) for s in splits for v in variants]
+    return [run for run in runs if command != "frontier" or run.split < splits_for(run)]
 
 
 def splits_of(text: str) -> list[int]:
-    """ "0-4" or "0,2,5" as numbers."""
+    """Numbers of "0-4" or "0,2,5"."""
     numbers: list[int] = []
     for part in text.split(","):
         first, _, last = part.partition("-")
@@ -77,16 +59,27 @@ def splits_of(text: str) -> list[int]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("command", choices=[*PLANS])
-    parser.add_argument("--splits", type=splits_of, default=splits_of("0-4"), metavar="0-4")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=[*PLANS, "tables", "plots"])
+    parser.add_argument("--splits", type=splits_of, metavar="0-4", help="default: as many as the command needs")
+    parser.add_argument("--only", default="", metavar="REGEX", help="runs whose description has this in it")
     parser.add_argument("--workers", type=int, default=1, help="processes of one thread each (default 1)")
     parser.add_argument("--list", action="store_true", help="print what is missing and how long it will take")
     options = parser.parse_args(arguments)
     store = Store()
-    missing = [run for run in planned(options.command, options.splits) if run not in store]
+    if options.command == "plots":
+        plot_frontier(store, store.folder)
+        return 0
+    if options.command == "tables":
+        print(write_report(store))
+        return 0
+    missing = [
+        r
+        for r in planned(options.command, options.splits or range(NUM_SPLITS[options.command]))
+        if r not in store and re.search(options.only, str(r))
+    ]
     seconds = sum(estimate(run, store) for run in missing)
-    print(f"{len(missing)} runs are missing, about {seconds / 60:.0f} core-minutes")
+    print(f"{len(missing)} runs are missing, about {seconds / 60:.0f} core-minutes", flush=True)
     if options.list:
         for run in missing:
             print(f"split {run.split:2}  {run}")

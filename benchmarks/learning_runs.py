@@ -28,6 +28,10 @@ class Training:
     """Logits begin at 0, not at the weights' magnitudes."""
     constant: bool = False
     """Noise and distillation keep their first value until the tail."""
+    activity: float = 0.0
+    """Firing rate that a penalty brings every layer down to; 0: no penalty."""
+    activity_strength: float = 1.0
+    """Weight of that penalty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class Measured:
     rate: float
     """Spikes per neuron and step, mean over the layers of neurons."""
     density: float
-    """Share of the weights of the pruned layers that is not zero."""
+    """Share of weights that is not zero, mean over the pruned layers."""
     flips: tuple[float, ...] = field(default=())
     """Share of kept weights that changed over one twelfth of the steps, at three places of the training."""
     seconds: float = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.learning_runs import Measured, Run
@@ -21,19 +22,27 @@ class Store:
 
     def __init__(self, folder: Path = FOLDER) -> None:
         self.folder = folder
-        self.results: dict[str, tuple[Run, Measured]] = {}
+        self.variants: dict[Run, dict[int, Measured]] = {}
+        """Run without its split -> split -> result."""
         for path in sorted(folder.glob("*.jsonl")):
-            self.results |= {run.key: (run, measured) for run, measured in _read(path)}
+            for run, measured in _read(path):
+                self.remember(run, measured)
 
     def __contains__(self, run: Run) -> bool:
-        return run.key in self.results
+        return run.split in self.of(run)
 
-    def __getitem__(self, run: Run) -> Measured:
-        return self.results[run.key][1]
+    def __iter__(self) -> Iterator[tuple[Run, Measured]]:
+        for variant, results in self.variants.items():
+            for split, measured in results.items():
+                yield replace(variant, split=split), measured
+
+    def remember(self, run: Run, measured: Measured) -> None:
+        """Hold a result without writing it."""
+        self.variants.setdefault(run.variant, {})[run.split] = measured
 
     def add(self, name: str, run: Run, measured: Measured) -> None:
         """Append a result to `name`.jsonl: one write of one line, on the disk when this returns."""
-        self.results[run.key] = run, measured
+        self.remember(run, measured)
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{name}.jsonl"
         line = json.dumps({"run": run.to_json(), "is": measured.to_json()}, separators=(",", ":")) + "\n"
@@ -47,8 +56,7 @@ class Store:
 
     def of(self, variant: Run) -> dict[int, Measured]:
         """Split -> result of every run like `variant`."""
-        wanted = variant.variant.key
-        return {run.split: measured for run, measured in self.results.values() if run.variant.key == wanted}
+        return self.variants.get(variant.variant, {})
 
 
 def _read(path: Path) -> Iterator[tuple[Run, Measured]]:

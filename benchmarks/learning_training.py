@@ -8,21 +8,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
-from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from benchmarks.learning_networks import data_of, network
 from benchmarks.learning_runs import DENSE, Measured, Run, Training
 from spikenm_compile import fold, transform
-from spikenm_compile.learning import MaskOptions, Schedule, masked_layers, param_groups
+from spikenm_compile.learning import ActivityTarget, MaskOptions, Schedule, masked_layers, param_groups
+from spikenm_compile.learning.options import LearnerName
 from spikenm_compile.neurons import LIF
-from spikenm_compile.training.digits import ImageData, digits_net, load_digits, split_digits
-from spikenm_compile.training.event_digits import EventDigitsNet, event_digits_net, load_event_digits
-from spikenm_compile.training.loop import BATCH_SIZE, LABEL_SMOOTHING, WEIGHT_DECAY, reset_neurons
+from spikenm_compile.training.digits import ImageData
+from spikenm_compile.training.evaluation import reset_neurons
+from spikenm_compile.training.settings import Settings
 
+USUAL = Settings()
+"""Batch size, weight decay and smoothing of labels."""
 FLIP_WINDOWS = (1, 4, 7)
 """Twelfths of the training over which mask changes are counted."""
 MALLOC_TRIM_THRESHOLD, MALLOC_MMAP_THRESHOLD = -1, -3
@@ -46,34 +49,13 @@ def measure(run: Run) -> Measured:
     if run.learner != DENSE:
         transform(model, run.pattern, options=mask_options(run), report=None, example_inputs=data.train_images[:2])
     flips = _train(model, data, run)
-    density = 1.0
-    if run.learner != DENSE:
-        pruned = [layer for _, layer, _ in masked_layers(model)]
+    pruned = [layer for _, layer, _ in masked_layers(model)]
+    if pruned:
         fold(model)
-        density = sum(float((p.weight != 0).sum()) for p in pruned) / sum(p.weight.numel() for p in pruned)  # type: ignore[operator, union-attr, misc]
+    kept = [float((weight_of(layer) != 0).float().mean()) for layer in pruned]
+    density = sum(kept) / len(kept) if kept else 1.0
     accuracy, loss, rate = evaluated(model, data)
     return Measured(100.0 * accuracy, loss, rate, density, flips, time.perf_counter() - started)
-
-
-@lru_cache(maxsize=2)
-def _split(data: str, split: int) -> ImageData:
-    return load_digits(split) if data == "digits" else load_event_digits(split)
-
-
-def data_of(run: Run) -> ImageData:
-    """The data of a run: a validation run never sees the test part."""
-    data = _split(run.data, run.split)
-    return split_digits(data.train_images, data.train_labels, run.split) if run.validate else data
-
-
-def network(run: Run) -> nn.Module:
-    """The untrained network; the global generator decides its weights."""
-    if run.data == "digits":
-        return digits_net()
-    if "-" not in run.net:
-        return event_digits_net(int(run.net))
-    channels = [int(number) for number in run.net.split("-")]
-    return EventDigitsNet((*channels, channels[-1]))
 
 
 class _ConstantSchedule(Schedule):
@@ -93,7 +75,8 @@ def mask_options(run: Run) -> MaskOptions:
     training, options = run.training(), dict(run.options)
     kind = _ConstantSchedule if training.constant else Schedule
     schedule = kind(total_steps=training.steps, **_fields_of(Schedule, options))
-    return MaskOptions(schedule=schedule, seed=run.split, **_fields_of(MaskOptions, options))
+    learner = cast("LearnerName", run.learner)
+    return MaskOptions(learner=learner, schedule=schedule, seed=run.split, **_fields_of(MaskOptions, options))
 
 
 def _fields_of(kind: type[Any], options: dict[str, Any]) -> dict[str, Any]:
@@ -103,12 +86,14 @@ def _fields_of(kind: type[Any], options: dict[str, Any]) -> dict[str, Any]:
 def _train(model: nn.Module, data: ImageData, run: Run) -> tuple[float, ...]:
     """Train in place; returns the flips at FLIP_WINDOWS."""
     training = run.training()
-    groups = param_groups(model, training.lr, WEIGHT_DECAY)
+    groups = param_groups(model, training.lr, USUAL.weight_decay)
     if training.zero_init:
         for _, _, learner in masked_layers(model):
-            nn.init.zeros_(learner.logits)
+            nn.init.zeros_(learner.get_parameter("logits"))
     optimizer = torch.optim.AdamW([g for g in groups if g["params"]], foreach=True)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, rate(training))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, learning_rate(training))
+    strength = training.activity_strength
+    activity = ActivityTarget(model, training.activity, strength) if training.activity else None
     snapshots: list[Tensor] = []
     wanted = {w * training.steps // 12 for first in FLIP_WINDOWS for w in (first, first + 1)}
     model.train()
@@ -116,15 +101,20 @@ def _train(model: nn.Module, data: ImageData, run: Run) -> tuple[float, ...]:
         optimizer.zero_grad()
         reset_neurons(model)
         logits = model(data.train_images[batch])
-        F.cross_entropy(logits, data.train_labels[batch], label_smoothing=LABEL_SMOOTHING).backward()  # type: ignore[no-untyped-call]
+        loss = F.cross_entropy(logits, data.train_labels[batch], label_smoothing=USUAL.label_smoothing)
+        if activity is not None:
+            loss = loss + activity.penalty()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         scheduler.step()
         if step in wanted:
             snapshots.append(masks(model))
+    if activity is not None:
+        activity.remove()
     return tuple(flipped(a, b) for a, b in zip(snapshots[::2], snapshots[1::2], strict=True))
 
 
-def rate(training: Training) -> Callable[[int], float]:
+def learning_rate(training: Training) -> Callable[[int], float]:
     """Share of the learning rate at each step: a half cosine, or two."""
     turn = training.restart * training.steps
 
@@ -143,14 +133,24 @@ def batches(count: int, steps: int, seed: int) -> Iterator[Tensor]:
     done = 0
     while done < steps:
         order = torch.randperm(count, generator=generator)
-        for batch in torch.split(order, BATCH_SIZE)[: min(count // BATCH_SIZE, steps - done)]:
+        for batch in torch.split(order, USUAL.batch_size)[: min(count // USUAL.batch_size, steps - done)]:
             done += 1
             yield batch
 
 
 def masks(model: nn.Module) -> Tensor:
     """All masks as they would be folded now, in one row; empty for a dense model."""
-    return torch.cat([torch.zeros(0), *(learner.final_mask().flatten() for _, _, learner in masked_layers(model))])
+    found = [torch.zeros(0)]
+    for _, layer, learner in masked_layers(model):
+        found.append(learner.harden(weight_of(layer).detach()).flatten())
+    return torch.cat(found)
+
+
+def weight_of(layer: nn.Module) -> Tensor:
+    """The weight of a layer."""
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight
 
 
 def flipped(before: Tensor, after: Tensor) -> float:

@@ -20,6 +20,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "pattern": {"errors"},
+    "phases": {"pattern"},
     "levels": set(),
     "equations": {"errors"},
     "neurons": {"errors", "equations", "levels"},
@@ -27,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "graph": {"errors", "levels", "ops"},
     "frontend": {"errors", "levels", "equations", "neurons", "ops", "graph"},
     # the activity target asks the frontend what a neuron is
-    "learning": {"errors", "pattern", "report", "frontend"},
+    "learning": {"errors", "pattern", "phases", "report", "frontend"},
     # insert-mask-learners asks the frontend what a neuron is, and gives layers their learners
     "passes": {"errors", "levels", "pattern", "ops", "graph", "frontend", "learning"},
     # the kernel families are named in passes
@@ -72,7 +73,7 @@ TOP = {
 }
 """What users start: may import every part."""
 
-NUMPY_ONLY = {"artifact", "runtime", "errors", "pattern"}
+NUMPY_ONLY = {"artifact", "runtime", "errors", "pattern", "phases"}
 """Parts that run an artifact: of third parties they import numpy, and ONNX Runtime where an ONNX artifact is run."""
 
 

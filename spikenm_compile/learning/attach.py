@@ -33,13 +33,15 @@ def convolution_of(kind: type[Any]) -> type[Any] | None:
 
 def _conv_forward_of(convolution: type[Any]) -> Callable[..., Any]:
     def _conv_forward(self: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
-        return _counted(self, input, convolution._conv_forward(self, input, self.mask(weight), bias))
+        output = self.mask.operate(lambda w, b: convolution._conv_forward(self, input, w, b), weight, bias)
+        return _counted(self, input, output)
 
     return _conv_forward
 
 
 def _linear_forward(self: Any, input: Tensor) -> Tensor:
-    return _counted(self, input, F.linear(input, self.mask(self.weight), self.bias))
+    output: Tensor = self.mask.operate(lambda w, b: F.linear(input, w, b), self.weight, self.bias)
+    return _counted(self, input, output)
 
 
 def _counted(layer: Any, x: Tensor, output: Tensor) -> Tensor:

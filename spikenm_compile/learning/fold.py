@@ -28,7 +28,7 @@ def fold_masks(model: nn.Module) -> nn.Module:
     for name, layer, learner in layers:
         weight = layer.weight
         assert isinstance(weight, Tensor)
-        folded = weight * learner.harden(weight)
+        folded = learner.folded(weight)
         if not learner.pattern.holds(folded):
             raise PatternError(
                 f"layer '{name}' has {learner.pattern.most_nonzeros(folded)} non-zeros in a group because its weights "
@@ -36,7 +36,9 @@ def fold_masks(model: nn.Module) -> nn.Module:
             )
     for _, layer, learner in layers:
         assert isinstance(layer.weight, Tensor)
-        layer.weight.mul_(learner.harden(layer.weight))
+        facts = learner.facts(layer.weight)
+        layer.weight.copy_(learner.folded(layer.weight))
         detach_mask(layer)
-        layer.nm_pattern = learner.pattern  # type: ignore[assignment]
+        for attribute, fact in facts.items():
+            setattr(layer, attribute, fact)
     return model

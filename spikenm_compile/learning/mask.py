@@ -3,6 +3,8 @@
     forward    w̃ = h · w        h = sample(w, step) in training, one sample per optimiser step; harden(w) in evaluation
     backward   ∂L/∂w = G = ∂L/∂w̃  where pruned weights learn on (dense straight-through), h · G where the mask is fixed
                ∂L/∂carrier = w · G  where something carries the gradient to parameters of the learner
+    output     the layer's operation on w̃ (`operate`: a learner with more than one weight applies it more than once)
+    fold       w ← w̃ of evaluation (`folded`)
     before the optimiser's step, once: prepare_step
 
 What is not linear in the gradients of a step's backward passes waits for `prepare_step`, which sees their sum.
@@ -21,6 +23,9 @@ from torch import Tensor, nn
 from spikenm_compile.learning.options import LearnerName, MaskOptions, decode_identity, encode_identity
 from spikenm_compile.learning.sharding import whole
 from spikenm_compile.pattern import Pattern
+
+Operation = Callable[[Tensor, Tensor | None], Tensor]
+"""(weight, bias) -> output of a layer for the input that it has been called with."""
 
 
 class _MaskedWeight(torch.autograd.Function):
@@ -90,6 +95,18 @@ class MaskLearner(nn.Module, ABC):
     @abstractmethod
     def harden(self, weight: Tensor) -> Tensor:
         """The mask that evaluation uses and `fold` makes final, as in `sample`; N in each group."""
+
+    def folded(self, weight: Tensor) -> Tensor:
+        """The weight that evaluation uses, and that `fold` leaves behind."""
+        return weight * self.harden(weight)
+
+    def facts(self, weight: Tensor) -> dict[str, object]:
+        """What a folded layer keeps of the learner of its `weight`: attributes by name."""
+        return {"nm_pattern": self.pattern}
+
+    def operate(self, operation: Operation, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Output of the layer whose `weight` this learner masks."""
+        return operation(self(weight), bias)
 
     def carrier(self, weight: Tensor) -> Tensor | None:
         """In the shape of `weight`, what hands the mask's gradient w·G to the parameters; None: nothing does."""

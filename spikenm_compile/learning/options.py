@@ -10,7 +10,7 @@ from spikenm_compile.errors import InputError
 from spikenm_compile.learning.schedule import Schedule
 from spikenm_compile.pattern import Pattern
 
-LearnerName = Literal["spikenm", "maskllm", "maskpro", "sr-ste", "asp", "random", "staggered"]
+LearnerName = Literal["spikenm", "maskllm", "maskpro", "sr-ste", "asp", "random", "staggered", "spre", "subp", "phase"]
 LEARNER_NAMES: tuple[LearnerName, ...] = get_args(LearnerName)
 """In the order of the numbers that checkpoints hold: append only."""
 
@@ -46,7 +46,7 @@ class MaskOptions:
     learner: LearnerName = "spikenm"
     """Who decides which weights stay. A staggered pattern has the staggered learner, whatever stands here."""
     pruned_decay: float = 2e-4
-    """sr-ste: λ, the decay of pruned weights."""
+    """sr-ste, spre: λ, the decay of pruned weights."""
     dense_share: float = 0.5
     """asp: share of the training before weights are pruned."""
     baseline_decay: float = 0.99

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from spikenm_compile.errors import InputError
@@ -121,6 +121,12 @@ class Schedule:
             raise InputError(
                 f"start_density={self.start_density} is not a share of M; give more than 0 and at most 1 (dense)"
             )
+
+    def with_ramp(self, share: float, law: RampLaw) -> Schedule:
+        """Itself; where it has no ramp, with one of `law` over `share` of the training, at most up to the tail."""
+        if self.progressive > 0.0:
+            return self
+        return replace(self, progressive=min(share, 1.0 - self.tail), ramp_law=law)
 
     def progress(self, step: int) -> float:
         """Share of the training that is done before `step`; 0 where the length is unknown."""

@@ -14,7 +14,7 @@ def test_events_are_few_binary_and_fixed_by_the_seed() -> None:
     images = all_digits()[0][:64]
     events = events_of(images)
     assert events.shape == (64, 8, 2, SIZE, SIZE)
-    assert set(events.unique().tolist()) == {0.0, 1.0}
+    assert bool(((events == 0.0) | (events == 1.0)).all())
     assert 0.05 < float(events.mean()) < 0.15
     assert torch.equal(events, events_of(images))
     assert not torch.equal(events, events_of(images, 1))

@@ -10,10 +10,13 @@ from torch import Tensor
 from spikenm_compile.learning.learners.asp import ASP
 from spikenm_compile.learning.learners.maskllm import MaskLLM
 from spikenm_compile.learning.learners.maskpro import MaskPro
+from spikenm_compile.learning.learners.phase import PhaseMask
 from spikenm_compile.learning.learners.random import RandomMask
 from spikenm_compile.learning.learners.spikenm import SpikeNM
+from spikenm_compile.learning.learners.spre import SpRe
 from spikenm_compile.learning.learners.sr_ste import SRSTE
 from spikenm_compile.learning.learners.staggered import Staggered
+from spikenm_compile.learning.learners.subp import SUBP
 from spikenm_compile.learning.mask import MaskLearner
 from spikenm_compile.learning.options import LearnerName, MaskOptions
 from spikenm_compile.pattern import Pattern
@@ -26,6 +29,9 @@ LEARNERS: Mapping[LearnerName, type[MaskLearner]] = {
     "asp": ASP,
     "random": RandomMask,
     "staggered": Staggered,
+    "spre": SpRe,
+    "subp": SUBP,
+    "phase": PhaseMask,
 }
 
 

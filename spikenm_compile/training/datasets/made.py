@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 from spikenm_compile.training.datasets.kinds import DataOptions, DatasetKind, Split, TensorSamples
 from spikenm_compile.training.digits import ImageData, load_digits
+from spikenm_compile.training.event_digits import load_event_digits
 
 
 @dataclass(frozen=True)
@@ -32,11 +32,6 @@ def _kept(make: Callable[[int], ImageData], seed: int) -> ImageData:
     return make(seed)
 
 
-def _event_digits(seed: int) -> ImageData:
-    made: ImageData = import_module("spikenm_compile.training.event_digits").load_event_digits(seed)
-    return made
-
-
 def _gestures(seed: int) -> ImageData:
     from spikenm_compile.training.gestures import load_gestures
 
@@ -44,5 +39,5 @@ def _gestures(seed: int) -> ImageData:
 
 
 DIGITS = DatasetKind((1, 8, 8), 10, 1_438, 359, Made(load_digits).load)
-EVENT_DIGITS = DatasetKind((8, 2, 16, 16), 10, 1_438, 359, Made(_event_digits).load)
+EVENT_DIGITS = DatasetKind((8, 2, 16, 16), 10, 1_438, 359, Made(load_event_digits).load)
 GESTURES = DatasetKind((16, 2, 32, 32), 8, 1_024, 256, Made(_gestures).load)

@@ -64,7 +64,6 @@ def test_digits_are_those_of_the_seed() -> None:
 
 
 def test_event_digits_are_those_of_their_module() -> None:
-    pytest.importorskip("spikenm_compile.training.event_digits")
     kind, data = dataset_kind("event-digits"), load_dataset("event-digits", None, "test")
     assert len(data) == kind.num_test
     assert data[0][0].shape == kind.sample_shape(DataOptions())
