@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 OUT ?= out/digits
 
-.PHONY: demo test test-long edge-tools lint types docs bench-demo bench-frontend bench-latency bench-learning bench-gpu setup clean
+.PHONY: demo test test-long edge-tools lint types docs bench-demo bench-frontend bench-latency bench-learning bench-cpu bench-gpu setup clean
 
 setup: $(VENV)/.installed
 
@@ -63,6 +63,8 @@ bench-learning: setup  # what is missing of the learners' measurements, and thei
 	  $(BIN)/python -m benchmarks.learning $$command || exit 1; done
 	$(BIN)/python -m benchmarks.learning plots
 	$(BIN)/python -m benchmarks.learning tables
+bench-cpu: setup  # native layers against ONNX Runtime's int8, one by one: minutes
+	$(BIN)/python -m benchmarks.cpu_layers
 
 bench-gpu: setup  # needs an NVIDIA GPU and a PyTorch with CUDA: docs/cuda.md
 	$(BIN)/python -m benchmarks.gpu
