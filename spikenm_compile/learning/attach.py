@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikenm_compile.errors import PassError
+from spikenm_compile.learning.events import count_events
 from spikenm_compile.learning.learners import make_learner
 from spikenm_compile.learning.mask import MaskLearner
 from spikenm_compile.learning.options import MaskOptions
@@ -32,14 +33,21 @@ def convolution_of(kind: type[Any]) -> type[Any] | None:
 
 def _conv_forward_of(convolution: type[Any]) -> Callable[..., Any]:
     def _conv_forward(self: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
-        return self.mask.operate(lambda w, b: convolution._conv_forward(self, input, w, b), weight, bias)
+        def operation(w: Tensor, b: Tensor | None) -> Any:
+            return convolution._conv_forward(self, input, w, b)
+
+        return _counted(self, input, self.mask.operate(operation, weight, bias))
 
     return _conv_forward
 
 
 def _linear_forward(self: Any, input: Tensor) -> Tensor:
-    output: Tensor = self.mask.operate(lambda w, b: F.linear(input, w, b), self.weight, self.bias)
-    return output
+    return _counted(self, input, self.mask.operate(lambda w, b: F.linear(input, w, b), self.weight, self.bias))
+
+
+def _counted(layer: Any, x: Tensor, output: Tensor) -> Tensor:
+    """The output; its events are counted for a learner that asks for them."""
+    return count_events(output, x, layer, layer.mask) if layer.mask.counts_events and output.requires_grad else output
 
 
 def _rebuild(original: type[Any]) -> nn.Module:

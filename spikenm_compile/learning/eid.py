@@ -13,6 +13,16 @@ straight-through backward computes G at pruned weights too. Per group of M weigh
     q = softmax(ĉ / τ)                       soft target, no gradient
     ∂/∂π KL(q ‖ softmax(π)) = softmax(π) - q
 
+What is exact: G is the gradient of the surrogate network, whatever its resets and feedback, because δ is the total
+derivative that backpropagation through time finds; so -w · G is exact to first order in one synapse. The reading as
+three factors is exact for a feed-forward layer with detached resets. Where resets are not detached, or spikes are fed
+back, δ also holds what reaches the loss through the neuron's own later resets and the other neurons' later spikes: no
+product of a local trace and one learning signal gives that. First order leaves out that synapses switched together
+interact.
+
+With an unsigned credit (events.py) w·G gives way to -|w| · E, E = Σ |δ_i x_j|: how much a synapse takes part. It is
+quieter, but says nothing of the direction, and prefers busy inputs.
+
 The idea is that of SpikeNM (arXiv 2511.12097); the signed credit and the closed form are derived here. All tensors are
 groups [..., M].
 """

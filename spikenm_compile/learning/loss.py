@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import torch
-import torch.distributed
 from torch import Tensor, nn
 
 from spikenm_compile.learning.mask import MaskLearner
+from spikenm_compile.learning.sharding import mean_over_processes
 
 
 def tell_loss(model: nn.Module, loss: Tensor) -> None:
@@ -18,9 +17,6 @@ def tell_loss(model: nn.Module, loss: Tensor) -> None:
     learners = [m for m in model.modules() if isinstance(m, MaskLearner) and m.training]
     if not any(learner.needs_loss for learner in learners):
         return
-    heard = loss.detach().clone()
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(heard)
-        heard /= torch.distributed.get_world_size()
+    heard = mean_over_processes(loss.detach().clone())
     for learner in learners:
         learner.hear_loss(heard)

@@ -121,6 +121,14 @@ class MaskLearner(nn.Module, ABC):
             scale: what all gradients are multiplied by, where the optimiser itself divides by it; None: by nothing.
         """
 
+    @property
+    def counts_events(self) -> bool:
+        """Whether `hear_events` has to be called in each backward pass."""
+        return False
+
+    def hear_events(self, amount: Tensor) -> None:
+        """Events of a backward pass (learning.events) in the shape of the weight: |w| · E."""
+
     def hear_loss(self, loss: Tensor) -> None:
         """The loss (a detached scalar) of a backward pass of this step."""
 

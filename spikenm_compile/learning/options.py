@@ -15,6 +15,7 @@ LEARNER_NAMES: tuple[LearnerName, ...] = get_args(LearnerName)
 """In the order of the numbers that checkpoints hold: append only."""
 
 Relaxation = Literal["none", "softmax", "simple"]
+Credit = Literal["signed", "unsigned"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,9 @@ class MaskOptions:
     """κ."""
     credit_decay: float = 0.9
     """μ."""
+    credit: Credit = "signed"
+    """spikenm: what the distillation goes by: what a synapse would take off the loss, which costs nothing, or how much
+    it takes part, whatever the direction (learning.events), one more weight gradient for each backward pass."""
     target_temperature: float = 0.5
     """τ of the soft target."""
     relaxation: Relaxation = "none"
@@ -51,9 +55,9 @@ class MaskOptions:
     def __post_init__(self) -> None:
         if self.learner not in LEARNER_NAMES:
             raise InputError(f"learner '{self.learner}' does not exist; choose one of {', '.join(LEARNER_NAMES)}")
-        if self.relaxation not in get_args(Relaxation):
-            known = ", ".join(get_args(Relaxation))
-            raise InputError(f"relaxation '{self.relaxation}' does not exist; choose one of {known}")
+        for what, name, kind in (("relaxation", self.relaxation, Relaxation), ("credit", self.credit, Credit)):
+            if name not in get_args(kind):
+                raise InputError(f"{what} '{name}' does not exist; choose one of {', '.join(get_args(kind))}")
         if self.learner == "maskpro" and self.schedule.noise == 0.0:
             raise InputError("maskpro learns from drawing different masks, and noise=0 draws none; give a larger noise")
         if self.learner == "maskllm" and self.schedule.progressive > 0.0:

@@ -1,13 +1,22 @@
-"""Tensors that a distributed training keeps in parts (DTensor, as FSDP2 leaves parameters and gradients between steps).
+"""What a distributed training needs: means over its processes, and tensors that it keeps in parts (DTensor).
 
-Before an optimiser's step masks are worked out on whole tensors, one layer at a time and the same in every process, so
-that credits, normalisation and slabs are those of a training in one process; each process then writes its own rows.
-Plain tensors go through unchanged.
+FSDP2 leaves parameters and gradients in parts between steps. Before an optimiser's step masks are worked out on whole
+tensors, one layer at a time and the same in every process, so that credits, normalisation and slabs are those of a
+training in one process; each process then writes its own rows. Plain tensors go through unchanged.
 """
 
 from __future__ import annotations
 
+import torch.distributed
 from torch import Tensor
+
+
+def mean_over_processes(value: Tensor) -> Tensor:
+    """Mean of `value`, which is overwritten, over the processes of a distributed training; `value` itself in one."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.all_reduce(value)
+        value /= torch.distributed.get_world_size()
+    return value
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from spikenm_compile.learning.eid import eid_gradient, soft_target, update_credi
 from spikenm_compile.learning.logits import WeightLogits, rms
 from spikenm_compile.learning.options import LearnerName
 from spikenm_compile.learning.sampling import RELAXATIONS, relaxed_gradient
-from spikenm_compile.learning.sharding import whole
+from spikenm_compile.learning.sharding import mean_over_processes, whole
 
 
 class SpikeNM(WeightLogits):
@@ -36,8 +36,19 @@ class SpikeNM(WeightLogits):
     def start(self, weight: Tensor) -> None:
         """Register the credit."""
         super().start(weight)
+        self._events: Tensor | None = None
         distils = self.options.schedule.eid > 0.0
         self.register_buffer("credit", torch.zeros_like(self.logits, requires_grad=False) if distils else None)
+
+    @property
+    def counts_events(self) -> bool:
+        """Whether there is an unsigned credit."""
+        return self.training and self.credit is not None and self.options.credit == "unsigned"
+
+    def hear_events(self, amount: Tensor) -> None:
+        """Add the events of a backward pass, those of all outputs of a slab together."""
+        events = amount if self.pattern.v == 1 else self.pattern.slabs(amount).sum(1)
+        self._events = events if self._events is None else self._events + events
 
     def logit_gradient(self, signal: Tensor, step: int) -> Tensor:
         """Turn w·G into g; updates the credit."""
@@ -51,11 +62,21 @@ class SpikeNM(WeightLogits):
             task = relaxed_gradient(scores, task, pattern.n, options.relaxation_temperature, relaxation)
         gradient = options.task_weight * task / rms(task)
         if self.credit is not None and (weight := options.schedule.eid_weight(step)) > 0.0:
-            self.credit.copy_(update_credit(self.credit, signal, options.credit_decay))
+            self.credit.copy_(update_credit(self.credit, self._harm(signal), options.credit_decay))
             target = soft_target(groups(self.credit), options.target_temperature)
             scores = options.schedule.logit_rate * groups(whole(self.logits.detach()))
             gradient = gradient + weight * eid_gradient(scores, target)
         return self.pattern.ungroup(gradient)
+
+    def _harm(self, signal: Tensor) -> Tensor:
+        """What the credit is the negative of: the signal w·G, or the events that were counted in this step."""
+        events, self._events = self._events, None
+        if events is None:
+            return signal
+        return -torch.nan_to_num(mean_over_processes(events), nan=0.0, posinf=0.0, neginf=0.0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_events": None}
 
     def _load_from_state_dict(
         self,
