@@ -63,6 +63,7 @@ bench-learning: setup  # what is missing of the learners' measurements, and thei
 	  $(BIN)/python -m benchmarks.learning $$command || exit 1; done
 	$(BIN)/python -m benchmarks.learning plots
 	$(BIN)/python -m benchmarks.learning tables
+
 bench-cpu: setup  # native layers against ONNX Runtime's int8, one by one: minutes
 	$(BIN)/python -m benchmarks.cpu_layers
 
