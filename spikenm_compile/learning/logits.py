@@ -7,6 +7,7 @@ h = hard choice of π                      evaluation, frozen tail
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
 import torch
@@ -27,7 +28,8 @@ SMALLEST_RMS = 1e-20
 
 def rms(values: Tensor) -> Tensor:
     """Root of the mean square, over one layer: divides out the loss scale, the number of steps and the batch size."""
-    return values.square().mean().sqrt() + SMALLEST_RMS
+    precise = torch.promote_types(values.dtype, torch.float32)
+    return torch.linalg.vector_norm(values, dtype=precise) / math.sqrt(values.numel()) + SMALLEST_RMS
 
 
 class LogitLearner(MaskLearner):
@@ -49,7 +51,10 @@ class LogitLearner(MaskLearner):
 
     @abstractmethod
     def logit_gradient(self, signal: Tensor, step: int) -> Tensor:
-        """What the optimiser shall see: from the accumulated gradient `signal`, both in the shape of the logits."""
+        """What the optimiser shall see: from the accumulated gradient `signal`, both in the shape of the logits.
+
+        `signal` may be overwritten.
+        """
 
     def sample(self, weight: Tensor, step: int) -> Tensor:
         """The hard choice of the perturbed logits."""
@@ -72,17 +77,18 @@ class LogitLearner(MaskLearner):
             self.logits.grad = None
             return
         # A step that a gradient scaler is about to skip has infinities: they must not stay in averages.
-        signal = torch.nan_to_num(whole(gradient), nan=0.0, posinf=0.0, neginf=0.0)
+        signal = whole(gradient).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
         finished = self.logit_gradient(signal, step)
-        local(gradient).copy_(rows_of(finished if scale is None else finished * scale, gradient))
+        if finished is not gradient or scale is not None:
+            local(gradient).copy_(rows_of(finished if scale is None else finished * scale, gradient))
 
     def perturbed(self, logits: Tensor, step: int) -> Tensor:
         """Scores z of `logits`, in their shape: a function of them, the seed, the layer's name and the step."""
-        scores = LOGIT_SPEED * logits
         sigma = self.options.schedule.sigma(step)
         if sigma == 0.0:
-            return scores
-        return scores + sigma * gumbel(scores, f"{self.options.seed}/{self.layer}/{step}")
+            return LOGIT_SPEED * logits
+        noise = gumbel(logits, f"{self.options.seed}/{self.layer}/{step}")
+        return noise.mul_(sigma).add_(logits, alpha=LOGIT_SPEED)
 
 
 class WeightLogits(LogitLearner):

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from spikenm_compile.learning.bits import pack, unpack
 from spikenm_compile.learning.options import LearnerName, MaskOptions, decode_identity, encode_identity
 from spikenm_compile.learning.sharding import whole
 from spikenm_compile.pattern import Pattern
@@ -138,13 +139,16 @@ class MaskLearner(nn.Module, ABC):
     def _sampled_mask(self, weight: Tensor) -> Tensor:
         """The mask of this step, drawn again only where weight or parameters changed without a step."""
         key = (id(weight), weight._version, *(p._version for p in self.parameters()))
-        if self._sample is None or self._sample[0] != key:
-            self._sample = key, self.sample(weight, int(self.step))
-        return self._sample[1]
+        if self._sample is not None and self._sample[0] == key:
+            return unpack(self._sample[1], weight)
+        mask = self.sample(weight, int(self.step))
+        self._sample = key, pack(mask)
+        return mask
 
     def mask_in_use(self, weight: Tensor) -> Tensor:
         """The mask of the forward passes of this step; `weight` may be a shard."""
-        return self.sample(whole(weight), int(self.step)) if self._sample is None else self._sample[1]
+        every = whole(weight)
+        return self.sample(every, int(self.step)) if self._sample is None else unpack(self._sample[1], every)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MaskLearner:
         self._sample = None  # another device or dtype

@@ -22,6 +22,7 @@ from torch import Tensor
 from spikenm_compile.learning.eid import eid_gradient, soft_target, update_credit
 from spikenm_compile.learning.logits import LOGIT_SPEED, WeightLogits, rms
 from spikenm_compile.learning.options import LearnerName
+from spikenm_compile.learning.parts import grouped, members_first, parts
 from spikenm_compile.learning.sampling import RELAXATIONS, relaxed_gradient
 from spikenm_compile.learning.sharding import mean_over_processes, whole
 
@@ -51,18 +52,31 @@ class SpikeNM(WeightLogits):
         self._events = events if self._events is None else self._events + events
 
     def logit_gradient(self, signal: Tensor, step: int) -> Tensor:
-        """Turn w·G into g; updates the credit."""
-        options, groups = self.options, self.pattern.groups
-        task = groups(signal)
-        if options.relaxation != "none":
-            scores, n = groups(self.perturbed(whole(self.logits.detach()), step)), self.pattern_at(step).n
-            task = relaxed_gradient(scores, task, n, options.relaxation_temperature, RELAXATIONS[options.relaxation])
-        gradient = options.task_weight * task / rms(task)
-        if self.credit is not None and (weight := options.schedule.eid_weight(step)) > 0.0:
-            self.credit.copy_(update_credit(self.credit, self._harm(signal), options.credit_decay))
-            target = soft_target(groups(self.credit), options.target_temperature)
-            gradient = gradient + weight * eid_gradient(LOGIT_SPEED * groups(whole(self.logits.detach())), target)
-        return self.pattern.ungroup(gradient)
+        """Turn w·G into g, part by part; updates the credit."""
+        options, pattern = self.options, self.pattern
+        task = signal if options.relaxation == "none" else self._through_relaxation(signal, step)
+        factor = options.task_weight / rms(task)
+        weight = options.schedule.eid_weight(step)
+        if self.credit is None or weight == 0.0:
+            return task.mul_(factor)
+        logits = whole(self.logits.detach())
+        for gradient, harm, credit, logit in parts(task, self._harm(signal), self.credit, logits):
+            credit.copy_(update_credit(credit, harm, options.credit_decay))  # before `gradient`, which may be `harm`
+            target = soft_target(members_first(credit, pattern), options.target_temperature)
+            distilled = eid_gradient(LOGIT_SPEED * members_first(logit, pattern), target)
+            grouped(gradient.mul_(factor), pattern).add_(distilled, alpha=weight)
+        return task
+
+    def _through_relaxation(self, signal: Tensor, step: int) -> Tensor:
+        """(∂y/∂z)ᵀ(w·G), part by part."""
+        options, pattern, n = self.options, self.pattern, self.pattern_at(step).n
+        relaxation = RELAXATIONS[options.relaxation]
+        result = self.perturbed(whole(self.logits.detach()), step)  # the scores, overwritten
+        for scores, gradient in parts(result, signal):
+            z, g = members_first(scores, pattern), members_first(gradient, pattern)
+            relaxed = relaxed_gradient(z, g, n, options.relaxation_temperature, relaxation)
+            grouped(scores, pattern).copy_(relaxed)
+        return result
 
     def _harm(self, signal: Tensor) -> Tensor:
         """What the credit is the negative of: the signal w·G, or the events that were counted in this step."""
