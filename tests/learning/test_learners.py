@@ -285,3 +285,15 @@ def test_the_layer_of_a_plain_convolution_and_of_a_masked_one_agree_in_evaluatio
         inputs("grouped"), weight * mask.harden(weight), module.get_parameter("bias"), padding=1, groups=2
     )
     assert torch.equal(module(inputs("grouped")), expected)
+
+
+@pytest.mark.parametrize("learner", ["spikenm", "maskllm", "maskpro"])
+def test_logits_and_mask_stand_still_in_the_tail(learner: LearnerName) -> None:
+    module, mask = case("conv1d", learner)
+    searched = 5  # the tail is the last 30 % of 6 steps
+    train(module, "conv1d", searched)
+    logits, final = mask.get_parameter("logits"), mask.harden(module.get_parameter("weight").detach())
+    before, kept = logits.detach().clone(), list[Tensor]()
+    train(module, "conv1d", STEPS - searched, kept.append)
+    assert torch.equal(logits, before)
+    assert torch.equal(kept[0], final)

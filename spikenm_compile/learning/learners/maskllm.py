@@ -71,7 +71,7 @@ class MaskLLM(LogitLearner):
 
     def carrier(self, weight: Tensor) -> Tensor:
         """y: the candidates, weighed by their probabilities."""
-        scores = LOGIT_SPEED * self.logits + self._noise(int(self.step))
+        scores = LOGIT_SPEED * self.logits + self._noise()
         shares = (scores / self.options.relaxation_temperature).softmax(-1)
         return self.pattern.spread(self.pattern.ungroup(shares @ self.masks), len(weight))
 
@@ -81,8 +81,9 @@ class MaskLLM(LogitLearner):
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # once per step, as the mask
     @torch.no_grad()
-    def _noise(self, step: int) -> Tensor:
-        """σ · g of a step."""
+    def _noise(self) -> Tensor:
+        """Perturbation σ · g of this step."""
+        step = int(self.step)
         if self._drawn is None or self._drawn[0] != step or self._drawn[1].dtype != self.logits.dtype:
             self._drawn = step, self.perturbed(torch.zeros_like(self.logits), step)
         return self._drawn[1].to(self.logits.device)
