@@ -14,7 +14,8 @@ BITS = 8
 
 def pack(mask: Tensor) -> Tensor:
     """Bytes [P] of a mask of 0.0 and 1.0."""
-    rows = torch.nn.functional.pad(mask.flatten(), (0, -mask.numel() % BITS)).view(BITS, -1)
+    numbers, short = mask.flatten(), -mask.numel() % BITS
+    rows = (torch.nn.functional.pad(numbers, (0, short)) if short else numbers).view(BITS, -1)
     values = torch.tensor([2.0**k for k in range(BITS)], dtype=mask.dtype, device=mask.device)
     return (values @ rows).to(torch.uint8)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from spikenm_compile.learning.mask import MaskLearner
-from spikenm_compile.learning.sampling import gumbel, hard_mask, initial_logits
+from spikenm_compile.learning.sampling import gumbel, hard_mask_, initial_logits
 from spikenm_compile.learning.sharding import local, rows_of, whole
 from spikenm_compile.pattern import Pattern
 
@@ -47,7 +47,10 @@ class LogitLearner(MaskLearner):
 
     @abstractmethod
     def choose(self, scores: Tensor, pattern: Pattern, outputs: int) -> Tensor:
-        """The mask [O, I, *kernel] with O = `outputs` of largest `scores`, which have the shape of the logits."""
+        """The mask [O, I, *kernel] with O = `outputs` of largest `scores`, which have the shape of the logits.
+
+        `scores` may be overwritten.
+        """
 
     @abstractmethod
     def logit_gradient(self, signal: Tensor, step: int) -> Tensor:
@@ -62,7 +65,7 @@ class LogitLearner(MaskLearner):
 
     def harden(self, weight: Tensor) -> Tensor:
         """The hard choice of the logits without noise; the weight says no more than its shape."""
-        return self.choose(whole(self.logits.detach()), self.pattern, len(weight))
+        return self.choose(whole(self.logits.detach()).clone(), self.pattern, len(weight))
 
     def finish_gradients(self, weight: Tensor, step: int, scale: Tensor | None) -> None:
         """Give the logits their gradient.
@@ -100,7 +103,7 @@ class WeightLogits(LogitLearner):
 
     def choose(self, scores: Tensor, pattern: Pattern, outputs: int) -> Tensor:
         """Top N of each group."""
-        return pattern.spread(hard_mask(scores, pattern), outputs)
+        return pattern.spread(hard_mask_(scores, pattern), outputs)
 
     def carrier(self, weight: Tensor) -> Tensor:
         """The logits themselves."""

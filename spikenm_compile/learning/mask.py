@@ -24,14 +24,14 @@ from spikenm_compile.pattern import Pattern
 
 
 class _MaskedWeight(torch.autograd.Function):
-    """Weight times mask, with dense straight-through gradients to the weight and to what carries the mask's."""
+    """The masked weight w̃, with dense straight-through gradients to the weight and to what carries the mask's."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, mask: Tensor, carrier: Tensor | None) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, masked: Tensor, carrier: Tensor | None) -> Tensor:
         ctx.has_carrier = carrier is not None
         if ctx.has_carrier:
             ctx.save_for_backward(weight)
-        return weight * mask
+        return masked.view_as(masked)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, Tensor | None]:
@@ -39,6 +39,12 @@ class _MaskedWeight(torch.autograd.Function):
             return grad[0], None, None
         (weight,) = ctx.saved_tensors
         return grad[0], None, weight * grad[0]
+
+
+def _times(mask: Tensor, weight: Tensor) -> Tensor:
+    """w̃ in the memory layout of the weight, which says how fast a convolution is; in place of the mask where it can."""
+    in_place = mask.stride() == weight.stride() and mask.dtype == weight.dtype
+    return mask.mul_(weight) if in_place else weight * mask
 
 
 class MaskLearner(nn.Module, ABC):
@@ -85,7 +91,10 @@ class MaskLearner(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, weight: Tensor, step: int) -> Tensor:
-        """The hard mask of one training step, 0.0 and 1.0 in shape and dtype of `weight`: N in each group, or all."""
+        """The hard mask of one training step, 0.0 and 1.0 in shape and dtype of `weight`: N in each group, or all.
+
+        A new tensor, which the caller may overwrite.
+        """
 
     @abstractmethod
     def harden(self, weight: Tensor) -> Tensor:
@@ -125,7 +134,7 @@ class MaskLearner(nn.Module, ABC):
         if self.is_fixed:
             return weight * mask
         carrier = self.carrier(weight) if torch.is_grad_enabled() else None
-        return cast("Tensor", _MaskedWeight.apply(weight, mask, carrier))  # type: ignore[no-untyped-call]
+        return cast("Tensor", _MaskedWeight.apply(weight, _times(mask, weight.detach()), carrier))  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def prepare_step(self, weight: Tensor, scale: Tensor | None = None) -> None:

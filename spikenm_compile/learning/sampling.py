@@ -59,17 +59,19 @@ def gumbel(like: Tensor, key: str) -> Tensor:
 
 def group_softmax(scores: Tensor) -> Tensor:
     """Softmax of groups [..., M]. Members come first in memory: ten times quicker than over M neighbours."""
-    members = scores.movedim(-1, 0).contiguous()
-    powers = (members - members.amax(0)).exp()
-    return (powers / powers.sum(0)).movedim(0, -1)
+    return scores.movedim(-1, 0).contiguous().softmax(0).movedim(0, -1)
 
 
 def hard_mask(scores: Tensor, pattern: Pattern) -> Tensor:
     """Mask (0.0 or 1.0) of the N largest `scores` [O, I, *kernel] of each group, in the shape of `scores`."""
-    mask = torch.empty_like(scores, memory_format=torch.contiguous_format)
-    for part, out in parts(scores, mask):
-        grouped(out, pattern).copy_(pattern.top_n(members_first(part, pattern)))
-    return mask
+    return hard_mask_(scores.clone(memory_format=torch.contiguous_format), pattern)
+
+
+def hard_mask_(scores: Tensor, pattern: Pattern) -> Tensor:
+    """`hard_mask` in place of the scores."""
+    for (part,) in parts(scores):
+        grouped(part, pattern).copy_(pattern.top_n(members_first(part, pattern)))
+    return scores
 
 
 def successive_softmax(scores: Tensor, n: int, temperature: float) -> Tensor:
