@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import os
 import platform
 import resource
@@ -52,15 +53,21 @@ Clock = Callable[[], float]
 
 
 class SpikingVGG(nn.Module):
-    """Images [B, 3, 32, 32], shown for T steps, to mean outputs [B, 10]. Layers see [T · B, ...], neurons [T, B, ...]."""
+    """Images [B, 3, 32, 32], shown for T steps, to outputs [B, 10]. Layers see [T · B, ...], neurons [T, B, ...]."""
 
     def __init__(self) -> None:
         super().__init__()
-        pairs = list(zip(CHANNELS, CHANNELS[1:], strict=False))
+        pairs = list(itertools.pairwise(CHANNELS))
         self.convolutions = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1, bias=False) for i, o in pairs)
         self.norms = nn.ModuleList(nn.BatchNorm2d(o) for _, o in pairs)
         self.neurons = nn.ModuleList(LIF(tau=2.0, decay_input=False) for _ in pairs)
         self.classifier = nn.Linear(CHANNELS[-1], CLASSES)
+
+    def reset(self) -> None:
+        """Forget the images before."""
+        for neuron in self.neurons:
+            assert isinstance(neuron, LIF)
+            neuron.reset()
 
     def forward(self, image: Tensor) -> Tensor:
         x = image.unsqueeze(0).repeat(STEPS, 1, 1, 1, 1).flatten(0, 1)
@@ -84,9 +91,9 @@ def training_step(options: MaskOptions | None) -> tuple[Callable[[], None], int]
 
     def step() -> None:
         optimizer.zero_grad()
-        for neuron in model.neurons:
-            neuron.reset()
-        F.cross_entropy(model(image), label).backward()
+        model.reset()
+        loss: Tensor = F.cross_entropy(model(image), label)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 
     return step, prunable
@@ -158,11 +165,10 @@ def memory_table() -> list[str]:
 
 def machine() -> str:
     """Processor, cores, versions and how busy the machine is."""
-    models = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
-    load = f"load average {os.getloadavg()[0]:.1f}"
-    return f"{models[0]}, {os.cpu_count()} cores, {load}, Python {platform.python_version()}, torch {torch.__version__}"
+    known = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    processor = known[0].split(":")[1].strip() if known else platform.machine()
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{processor}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}, {versions}"
 
 
 def main() -> int:
@@ -175,9 +181,7 @@ def main() -> int:
         print_peak(arguments.peak_of)
         return 0
     head = ["# What learning masks costs", "", f"{datetime.date.today()}, {machine()}.", ""]
-    what = (
-        f"Spiking VGG-11, T = {STEPS}, batch {BATCH}, {PATTERN}, {arguments.rounds} rounds: `benchmarks/mask_cost.py`."
-    )
+    what = f"Spiking VGG-11, T = {STEPS}, batch {BATCH}, {PATTERN}, {arguments.rounds} rounds: `make bench-mask-cost`."
     lines = [*head, what, "", *memory_table()]
     for threads in arguments.threads:
         lines += time_table(threads, arguments.rounds)

@@ -29,7 +29,8 @@ SMALLEST_RMS = 1e-20
 def rms(values: Tensor) -> Tensor:
     """Root of the mean square, over one layer: divides out the loss scale, the number of steps and the batch size."""
     precise = torch.promote_types(values.dtype, torch.float32)
-    return torch.linalg.vector_norm(values, dtype=precise) / math.sqrt(values.numel()) + SMALLEST_RMS
+    norm: Tensor = torch.linalg.vector_norm(values, dtype=precise)
+    return norm / math.sqrt(values.numel()) + SMALLEST_RMS
 
 
 class LogitLearner(MaskLearner):

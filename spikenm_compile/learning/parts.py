@@ -1,8 +1,8 @@
 """Weights in parts that fit a processor's cache: equations of many passes read and write memory once.
 
-A part is a run of whole rows (outputs) of tensors of one shape [O, I, *kernel]. Its groups are [O, I/M, *kernel, M], like
-those of `Pattern.groups` but for the place of I/M; copied members first, so that sums and comparisons over the M members
-run over long rows instead of M neighbours. Equations over groups [..., M] hold for a part as for a whole.
+A part is a run of whole rows (outputs) of tensors of one shape [O, I, *kernel]. Its groups are [O, I/M, *kernel, M],
+like those of `Pattern.groups` but for the place of I/M. They are copied members first, so that sums and comparisons over
+M members run over long rows instead of M neighbours. Equations over groups [..., M] hold for a part as for a whole.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PART = 2**16
 
 
 def part_rows(tensor: Tensor) -> int:
-    """Rows of a part of `tensor`: all of them on a GPU, where few large kernels are quicker, and in a compiled graph."""
+    """Rows of a part of `tensor`: all of them on a GPU, where few large kernels are quicker, and in compiled graphs."""
     if tensor.device.type != "cpu" or torch.compiler.is_compiling():
         return max(1, len(tensor))
     return max(1, PART * torch.get_num_threads() * len(tensor) // max(1, tensor.numel()))
@@ -28,12 +28,13 @@ def part_rows(tensor: Tensor) -> int:
 def parts(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """The same rows of each of `tensors`, as views, part after part; all have the shape of the first."""
     rows = part_rows(tensors[0])
-    return zip(*(tensor.split(rows) for tensor in tensors), strict=True)
+    return zip(*(torch.split(tensor, rows) for tensor in tensors), strict=True)
 
 
 def grouped(part: Tensor, pattern: Pattern) -> Tensor:
     """View [O, I, *kernel] as groups [O, I/M, *kernel, M]."""
-    return part.unflatten(1, (-1, pattern.m)).movedim(2, -1)
+    outputs, inputs, *kernel = part.shape
+    return part.view(outputs, inputs // pattern.m, pattern.m, *kernel).movedim(2, -1)
 
 
 def members_first(part: Tensor, pattern: Pattern) -> Tensor:

@@ -40,7 +40,7 @@ def initial_logits(weight: Tensor, pattern: Pattern) -> Tensor:
 
 
 def gumbel(like: Tensor, key: str) -> Tensor:
-    """Gumbel(0, 1) noise in shape, dtype and device of `like`: -log(-log u) of u = (2k + 1) / 2^24, k of 23 random bits.
+    """Gumbel(0, 1) noise in shape, dtype and device of `like`: -log(-log u), u = (2k + 1) / 2^24, k of 23 random bits.
 
     The noise is a function of `key` alone: every process of a distributed training draws the same mask, and a training
     that goes on from a checkpoint draws what it would have drawn. Two numbers come from one draw of 64 bits, which is
