@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 OUT ?= out/digits
 
-.PHONY: demo test test-long edge-tools lint types docs bench-demo bench-frontend bench-latency bench-learning bench-cpu bench-gpu setup clean
+.PHONY: demo test test-long edge-tools lint types docs bench-demo bench-frontend bench-latency bench-mask-cost bench-learning bench-cpu bench-gpu setup clean
 
 setup: $(VENV)/.installed
 
@@ -54,6 +54,9 @@ bench-demo: setup  # accuracy over 3 seeds: about 3 minutes on 2 cores
 
 bench-frontend: setup  # seconds and memory to read a large network
 	$(BIN)/python benchmarks/frontend.py
+
+bench-mask-cost: setup  # time and memory that learning masks adds to a training: about 5 minutes on 2 cores
+	$(BIN)/python -m benchmarks.mask_cost
 
 bench-latency: setup
 	$(BIN)/python benchmarks/latency.py

@@ -7,13 +7,14 @@ h = hard choice of π                      evaluation, frozen tail
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 
 import torch
 from torch import Tensor, nn
 
 from spikenm_compile.learning.mask import MaskLearner
-from spikenm_compile.learning.sampling import gumbel, hard_mask, initial_logits
+from spikenm_compile.learning.sampling import gumbel, hard_mask_, initial_logits
 from spikenm_compile.learning.sharding import local, rows_of, whole
 from spikenm_compile.pattern import Pattern
 
@@ -22,7 +23,9 @@ SMALLEST_RMS = 1e-20
 
 def rms(values: Tensor) -> Tensor:
     """Root of the mean square, over one layer: divides out the loss scale, the number of steps and the batch size."""
-    return values.square().mean().sqrt() + SMALLEST_RMS
+    precise = torch.promote_types(values.dtype, torch.float32)
+    norm: Tensor = torch.linalg.vector_norm(values, dtype=precise)
+    return norm / math.sqrt(values.numel()) + SMALLEST_RMS
 
 
 class LogitLearner(MaskLearner):
@@ -40,11 +43,17 @@ class LogitLearner(MaskLearner):
 
     @abstractmethod
     def choose(self, scores: Tensor, pattern: Pattern, outputs: int) -> Tensor:
-        """The mask [O, I, *kernel] with O = `outputs` of largest `scores`, which have the shape of the logits."""
+        """The mask [O, I, *kernel] with O = `outputs` of largest `scores`, which have the shape of the logits.
+
+        `scores` may be overwritten.
+        """
 
     @abstractmethod
     def logit_gradient(self, signal: Tensor, step: int) -> Tensor:
-        """What the optimiser shall see: from the accumulated gradient `signal`, both in the shape of the logits."""
+        """What the optimiser shall see: from the accumulated gradient `signal`, both in the shape of the logits.
+
+        `signal` may be overwritten.
+        """
 
     def sample(self, weight: Tensor, step: int) -> Tensor:
         """The hard choice of the perturbed logits."""
@@ -55,7 +64,7 @@ class LogitLearner(MaskLearner):
 
     def harden(self, weight: Tensor) -> Tensor:
         """The hard choice of the logits without noise; the weight says no more than its shape."""
-        return self.choose(whole(self.logits.detach()), self.pattern, len(weight))
+        return self.choose(whole(self.logits.detach()).clone(), self.pattern, len(weight))
 
     def finish_gradients(self, weight: Tensor, step: int, scale: Tensor | None) -> None:
         """Give the logits their gradient.
@@ -70,17 +79,19 @@ class LogitLearner(MaskLearner):
             self.logits.grad = None
             return
         # A step that a gradient scaler is about to skip has infinities: they must not stay in averages.
-        signal = torch.nan_to_num(whole(gradient), nan=0.0, posinf=0.0, neginf=0.0)
+        signal = whole(gradient).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
         finished = self.logit_gradient(signal, step)
-        local(gradient).copy_(rows_of(finished if scale is None else finished * scale, gradient))
+        if finished is not gradient or scale is not None:
+            local(gradient).copy_(rows_of(finished if scale is None else finished * scale, gradient))
 
     def perturbed(self, logits: Tensor, step: int) -> Tensor:
         """Scores z of `logits`, in their shape: a function of them, the seed, the layer's name and the step."""
         schedule = self.options.schedule
-        scores, sigma = schedule.logit_rate * logits, schedule.sigma(step)
+        sigma = schedule.sigma(step)
         if sigma == 0.0:
-            return scores
-        return scores + sigma * gumbel(scores, f"{self.options.seed}/{self.layer}/{step}")
+            return schedule.logit_rate * logits
+        noise = gumbel(logits, f"{self.options.seed}/{self.layer}/{step}")
+        return noise.mul_(sigma).add_(logits, alpha=schedule.logit_rate)
 
 
 class WeightLogits(LogitLearner):
@@ -92,7 +103,7 @@ class WeightLogits(LogitLearner):
 
     def choose(self, scores: Tensor, pattern: Pattern, outputs: int) -> Tensor:
         """Top N of each group."""
-        return pattern.spread(hard_mask(scores, pattern), outputs)
+        return pattern.spread(hard_mask_(scores, pattern), outputs)
 
     def carrier(self, weight: Tensor) -> Tensor:
         """The logits themselves."""

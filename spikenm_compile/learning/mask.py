@@ -20,6 +20,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
+from spikenm_compile.learning.bits import pack, unpack
 from spikenm_compile.learning.options import LearnerName, MaskOptions, decode_identity, encode_identity
 from spikenm_compile.learning.sharding import whole
 from spikenm_compile.pattern import Pattern
@@ -29,14 +30,14 @@ Operation = Callable[[Tensor, Tensor | None], Tensor]
 
 
 class _MaskedWeight(torch.autograd.Function):
-    """Weight times mask, with dense straight-through gradients to the weight and to what carries the mask's."""
+    """The masked weight w̃, with dense straight-through gradients to the weight and to what carries the mask's."""
 
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, mask: Tensor, carrier: Tensor | None) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, masked: Tensor, carrier: Tensor | None) -> Tensor:
         ctx.has_carrier = carrier is not None
         if ctx.has_carrier:
             ctx.save_for_backward(weight)
-        return weight * mask
+        return masked.view_as(masked)
 
     @staticmethod
     def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None, Tensor | None]:
@@ -44,6 +45,12 @@ class _MaskedWeight(torch.autograd.Function):
             return grad[0], None, None
         (weight,) = ctx.saved_tensors
         return grad[0], None, weight * grad[0]
+
+
+def _times(mask: Tensor, weight: Tensor) -> Tensor:
+    """w̃ in the memory layout of the weight, which says how fast a convolution is; in place of the mask where it can."""
+    in_place = mask.stride() == weight.stride() and mask.dtype == weight.dtype
+    return mask.mul_(weight) if in_place else weight * mask
 
 
 class MaskLearner(nn.Module, ABC):
@@ -90,7 +97,10 @@ class MaskLearner(nn.Module, ABC):
 
     @abstractmethod
     def sample(self, weight: Tensor, step: int) -> Tensor:
-        """The hard mask of one training step, 0.0 and 1.0 in shape and dtype of `weight`: N in each group, or all."""
+        """The hard mask of one training step, 0.0 and 1.0 in shape and dtype of `weight`: N in each group, or all.
+
+        A new tensor, which the caller may overwrite.
+        """
 
     @abstractmethod
     def harden(self, weight: Tensor) -> Tensor:
@@ -143,7 +153,7 @@ class MaskLearner(nn.Module, ABC):
         if self.is_fixed:
             return weight * mask
         carrier = self.carrier(weight) if torch.is_grad_enabled() else None
-        return cast("Tensor", _MaskedWeight.apply(weight, mask, carrier))  # type: ignore[no-untyped-call]
+        return cast("Tensor", _MaskedWeight.apply(weight, _times(mask, weight.detach()), carrier))  # type: ignore[no-untyped-call]
 
     @torch.no_grad()
     def prepare_step(self, weight: Tensor, scale: Tensor | None = None) -> None:
@@ -157,13 +167,16 @@ class MaskLearner(nn.Module, ABC):
     def _sampled_mask(self, weight: Tensor) -> Tensor:
         """The mask of this step, drawn again only where weight or parameters changed without a step."""
         key = (id(weight), weight._version, *(p._version for p in self.parameters()))
-        if self._sample is None or self._sample[0] != key:
-            self._sample = key, self.sample(weight, int(self.step))
-        return self._sample[1]
+        if self._sample is not None and self._sample[0] == key:
+            return unpack(self._sample[1], weight)
+        mask = self.sample(weight, int(self.step))
+        self._sample = key, pack(mask)
+        return mask
 
     def mask_in_use(self, weight: Tensor) -> Tensor:
         """The mask of the forward passes of this step; `weight` may be a shard."""
-        return self.sample(whole(weight), int(self.step)) if self._sample is None else self._sample[1]
+        every = whole(weight)
+        return self.sample(every, int(self.step)) if self._sample is None else unpack(self._sample[1], every)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> MaskLearner:
         self._sample = None  # another device or dtype

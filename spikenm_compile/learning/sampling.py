@@ -22,6 +22,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from spikenm_compile.learning.parts import grouped, members_first, parts
 from spikenm_compile.pattern import Pattern
 
 SMALLEST = 1e-12
@@ -39,29 +40,38 @@ def initial_logits(weight: Tensor, pattern: Pattern) -> Tensor:
 
 
 def gumbel(like: Tensor, key: str) -> Tensor:
-    """Gumbel(0, 1) noise in shape, dtype and device of `like`.
+    """Gumbel(0, 1) noise in shape, dtype and device of `like`: -log(-log u), u = (2k + 1) / 2^24, k of 23 random bits.
 
     The noise is a function of `key` alone: every process of a distributed training draws the same mask, and a training
-    that goes on from a checkpoint draws what it would have drawn.
+    that goes on from a checkpoint draws what it would have drawn. Two numbers come from one draw of 64 bits, which is
+    several times quicker than to draw floats.
     """
-    precise = torch.promote_types(like.dtype, torch.float32)  # few bits would draw few values
     generator = torch.Generator(like.device).manual_seed(zlib.crc32(key.encode()))
-    uniform = torch.empty(like.shape, dtype=precise, device=like.device).uniform_(generator=generator)
-    for _ in range(2):
-        uniform = uniform.clamp_min_(SMALLEST).log_().neg_()
-    return uniform.to(like.dtype)
+    noise = torch.empty(like.numel(), device=like.device)
+    for (part,) in parts(noise):
+        draws = torch.empty(-(-len(part) // 2), dtype=torch.int64, device=like.device)
+        bits = draws.random_(-(2**63), None, generator=generator).view(torch.int32)[: len(part)]
+        odd = bits.bitwise_right_shift_(8).bitwise_or_(1)  # in (-2^23, 2^23)
+        uniform = part.copy_(odd).mul_(2.0**-24).add_(0.5)
+        uniform.log_().neg_().log_().neg_()
+    return noise.view(like.shape).to(like.dtype)
 
 
 def group_softmax(scores: Tensor) -> Tensor:
     """Softmax of groups [..., M]. Members come first in memory: ten times quicker than over M neighbours."""
-    members = scores.movedim(-1, 0).contiguous()
-    powers = (members - members.amax(0)).exp()
-    return (powers / powers.sum(0)).movedim(0, -1)
+    return scores.movedim(-1, 0).contiguous().softmax(0).movedim(0, -1)
 
 
 def hard_mask(scores: Tensor, pattern: Pattern) -> Tensor:
     """Mask (0.0 or 1.0) of the N largest `scores` [O, I, *kernel] of each group, in the shape of `scores`."""
-    return pattern.ungroup(pattern.top_n(pattern.groups(scores))).contiguous()
+    return hard_mask_(scores.clone(memory_format=torch.contiguous_format), pattern)
+
+
+def hard_mask_(scores: Tensor, pattern: Pattern) -> Tensor:
+    """`hard_mask` in place of the scores."""
+    for (part,) in parts(scores):
+        grouped(part, pattern).copy_(pattern.top_n(members_first(part, pattern)))
+    return scores
 
 
 def successive_softmax(scores: Tensor, n: int, temperature: float) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor
 from spikenm_compile.learning.eid import eid_gradient, soft_target, update_credit
 from spikenm_compile.learning.logits import WeightLogits, rms
 from spikenm_compile.learning.options import LearnerName
+from spikenm_compile.learning.parts import grouped, members_first, parts
 from spikenm_compile.learning.sampling import RELAXATIONS, relaxed_gradient
 from spikenm_compile.learning.sharding import local, mean_over_processes, rows_of, whole
 
@@ -51,23 +52,35 @@ class SpikeNM(WeightLogits):
         self._events = events if self._events is None else self._events + events
 
     def logit_gradient(self, signal: Tensor, step: int) -> Tensor:
-        """Turn w·G into g; updates the credit."""
-        options, groups = self.options, self.pattern.groups
-        task, pattern = groups(signal), self.pattern_at(step)
-        if options.relaxation != "none" and pattern is not None:
-            scores, relaxation = (
-                groups(self.perturbed(whole(self.logits.detach()), step)),
-                RELAXATIONS[options.relaxation],
-            )
-            task = relaxed_gradient(scores, task, pattern.n, options.relaxation_temperature, relaxation)
-        gradient = options.task_weight * task / rms(task)
-        if self.credit is not None and (weight := options.schedule.eid_weight(step)) > 0.0:
-            credit = update_credit(whole(self.credit), self._harm(signal), options.credit_decay)
-            local(self.credit).copy_(rows_of(credit, self.credit))
-            target = soft_target(groups(credit), options.target_temperature)
-            scores = options.schedule.logit_rate * groups(whole(self.logits.detach()))
-            gradient = gradient + weight * eid_gradient(scores, target)
-        return self.pattern.ungroup(gradient)
+        """Turn w·G into g, part by part; updates the credit."""
+        options, pattern = self.options, self.pattern
+        task = signal if options.relaxation == "none" else self._through_relaxation(signal, step)
+        factor = options.task_weight / rms(task)
+        weight = options.schedule.eid_weight(step)
+        if self.credit is None or weight == 0.0:
+            return task.mul_(factor)
+        logits, credits = whole(self.logits.detach()), whole(self.credit)
+        for gradient, harm, credit, logit in parts(task, self._harm(signal), credits, logits):
+            credit.copy_(update_credit(credit, harm, options.credit_decay))  # before `gradient`, which may be `harm`
+            target = soft_target(members_first(credit, pattern), options.target_temperature)
+            distilled = eid_gradient(options.schedule.logit_rate * members_first(logit, pattern), target)
+            grouped(gradient.mul_(factor), pattern).add_(distilled, alpha=weight)
+        if credits is not self.credit:
+            local(self.credit).copy_(rows_of(credits, self.credit))
+        return task
+
+    def _through_relaxation(self, signal: Tensor, step: int) -> Tensor:
+        """(∂y/∂z)ᵀ(w·G), part by part; the signal itself where everything is kept."""
+        options, pattern, at_step = self.options, self.pattern, self.pattern_at(step)
+        if at_step is None:
+            return signal
+        relaxation = RELAXATIONS[options.relaxation]
+        result = self.perturbed(whole(self.logits.detach()), step)  # the scores, overwritten
+        for scores, gradient in parts(result, signal):
+            z, g = members_first(scores, pattern), members_first(gradient, pattern)
+            relaxed = relaxed_gradient(z, g, at_step.n, options.relaxation_temperature, relaxation)
+            grouped(scores, pattern).copy_(relaxed)
+        return result
 
     def _harm(self, signal: Tensor) -> Tensor:
         """What the credit is the negative of: the signal w·G, or the events that were counted in this step."""

@@ -17,7 +17,9 @@ from torch import Tensor
 
 from spikenm_compile.learning.mask import MaskLearner
 from spikenm_compile.learning.options import LearnerName, MaskOptions
+from spikenm_compile.learning.sampling import hard_mask_
 from spikenm_compile.learning.sharding import local, rows_of, whole
+from spikenm_compile.pattern import Pattern
 
 
 class SRSTE(MaskLearner):
@@ -34,17 +36,23 @@ class SRSTE(MaskLearner):
     def sample(self, weight: Tensor, step: int) -> Tensor:
         """The largest magnitudes."""
         pattern = self.pattern_at(step)
-        return (
-            torch.ones_like(weight, requires_grad=False) if pattern is None else pattern.magnitude_mask(weight.detach())
-        )
+        if pattern is None:
+            return torch.ones_like(weight, requires_grad=False)
+        return _largest(weight.detach(), pattern)
 
     def harden(self, weight: Tensor) -> Tensor:
         """The largest magnitudes."""
-        return self.pattern.magnitude_mask(weight.detach())
+        return _largest(weight.detach(), self.pattern)
 
     def finish_gradients(self, weight: Tensor, step: int, scale: Tensor | None) -> None:
         """Add the decay of what is pruned."""
         if weight.grad is None or self.options.pruned_decay == 0.0:
             return
-        decay = self.options.pruned_decay * (1.0 - self.mask_in_use(weight)) * whole(weight.detach())
+        pruned = self.mask_in_use(weight).neg_().add_(1.0)
+        decay = pruned.mul_(whole(weight.detach())).mul_(self.options.pruned_decay)
         local(weight.grad).add_(rows_of(decay if scale is None else decay * scale, weight))
+
+
+def _largest(weight: Tensor, pattern: Pattern) -> Tensor:
+    """`pattern.magnitude_mask(weight)`, part by part."""
+    return pattern.spread(hard_mask_(pattern.slab_norm(weight), pattern), len(weight))
