@@ -33,15 +33,16 @@ def convolution_of(kind: type[Any]) -> type[Any] | None:
 
 def _conv_forward_of(convolution: type[Any]) -> Callable[..., Any]:
     def _conv_forward(self: Any, input: Tensor, weight: Tensor, bias: Tensor | None) -> Any:
-        output = self.mask.operate(lambda w, b: convolution._conv_forward(self, input, w, b), weight, bias)
-        return _counted(self, input, output)
+        def operation(w: Tensor, b: Tensor | None) -> Any:
+            return convolution._conv_forward(self, input, w, b)
+
+        return _counted(self, input, self.mask.operate(operation, weight, bias))
 
     return _conv_forward
 
 
 def _linear_forward(self: Any, input: Tensor) -> Tensor:
-    output: Tensor = self.mask.operate(lambda w, b: F.linear(input, w, b), self.weight, self.bias)
-    return _counted(self, input, output)
+    return _counted(self, input, self.mask.operate(lambda w, b: F.linear(input, w, b), self.weight, self.bias))
 
 
 def _counted(layer: Any, x: Tensor, output: Tensor) -> Tensor:
