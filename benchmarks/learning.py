@@ -2,6 +2,7 @@
 
 acceptance   what the learners must reach
 stress       what the distillation (EID) is for
+init         what the scale of the first weights decides
 tuning       schedules tried on validation splits, inside of the training part
 schedules    the chosen ones against SR-STE, on test splits
 activity     what firing less costs
@@ -20,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from benchmarks.learning_activity import activity
 from benchmarks.learning_frontier import frontier, splits_for
+from benchmarks.learning_init import init
 from benchmarks.learning_plans import acceptance, stress
 from benchmarks.learning_plots import plot_frontier
 from benchmarks.learning_report import write_report
@@ -31,12 +33,13 @@ from benchmarks.learning_work import estimate, work
 PLANS: Mapping[str, Callable[[], Iterator[Run]]] = {
     "acceptance": acceptance,
     "stress": stress,
+    "init": init,
     "tuning": tuning,
     "schedules": schedules,
     "activity": activity,
     "frontier": frontier,
 }
-NUM_SPLITS = {"acceptance": 5, "stress": 3, "tuning": 2, "schedules": 10, "activity": 2, "frontier": 3}
+NUM_SPLITS = {"acceptance": 5, "stress": 3, "init": 3, "tuning": 2, "schedules": 10, "activity": 2, "frontier": 3}
 """How many splits a command measures where it is not told."""
 VALIDATED = {"tuning"}
 """Commands whose runs never see the test part."""
