@@ -88,6 +88,8 @@ def frontier_tables(store: Store) -> Iterator[str]:
     """Kinds of masks by width."""
     for width in WIDTHS:
         full = dense(str(width))
+        if not store.of(full):
+            continue
         yield (
             f"Width {width}: dense {spread_text(summary(store.of(full)))} points, {weights_of(full)} weights, "
             f"{work_of(full)} multiply-accumulates a step."
