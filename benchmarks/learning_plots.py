@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.learning_frontier import KINDS, PATTERNS, WIDTHS, dense, weights_of, work_of
 from benchmarks.learning_runs import Run
-from benchmarks.learning_statistics import summary
+from benchmarks.learning_statistics import shared, summary
 from benchmarks.learning_store import Store
 from spikenm_compile.errors import ToolError
 
@@ -31,7 +31,7 @@ def plot_frontier(store: Store, folder: Path) -> None:
         figure = Figure(figsize=(6.4, 4.4), layout="constrained")
         axes = figure.subplots()
         for kind, runs in _curves().items():
-            known = [(cost(run), summary(store.of(run))) for run in runs]
+            known = [(cost(run), summary(shared(store.of(run), range(max(WIDTHS.values()))))) for run in runs]
             points = sorted((x, found.mean, found.std) for x, found in known if found.n)
             if points:
                 x, y, deviation = zip(*points, strict=True)
