@@ -1,6 +1,7 @@
 """Accuracy of the mask learners, paired by split: measures what is missing, keeps every result, writes the tables.
 
 acceptance   what the learners must reach
+chosen       what they must reach at settings chosen on validation splits
 stress       what the distillation (EID) is for
 init         what the scale of the first weights decides
 tuning       schedules tried on validation splits, inside of the training part
@@ -20,6 +21,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from benchmarks.learning_activity import activity
+from benchmarks.learning_checks import chosen
 from benchmarks.learning_frontier import frontier, splits_for
 from benchmarks.learning_init import init
 from benchmarks.learning_plans import acceptance, stress
@@ -32,6 +34,7 @@ from benchmarks.learning_work import estimate, work
 
 PLANS: Mapping[str, Callable[[], Iterator[Run]]] = {
     "acceptance": acceptance,
+    "chosen": chosen,
     "stress": stress,
     "init": init,
     "tuning": tuning,
@@ -39,7 +42,16 @@ PLANS: Mapping[str, Callable[[], Iterator[Run]]] = {
     "activity": activity,
     "frontier": frontier,
 }
-NUM_SPLITS = {"acceptance": 5, "stress": 3, "init": 3, "tuning": 2, "schedules": 10, "activity": 2, "frontier": 3}
+NUM_SPLITS = {
+    "acceptance": 5,
+    "chosen": 5,
+    "stress": 3,
+    "init": 3,
+    "tuning": 2,
+    "schedules": 10,
+    "activity": 2,
+    "frontier": 3,
+}
 """How many splits a command measures where it is not told."""
 VALIDATED = {"tuning"}
 """Commands whose runs never see the test part."""
