@@ -62,7 +62,7 @@ bench-latency: setup
 	$(BIN)/python benchmarks/latency.py
 
 bench-learning: setup  # what is missing of the learners' measurements, and their report: hours; results are kept as they come
-	for command in acceptance stress tuning schedules activity frontier; do \
+	for command in acceptance chosen stress init tuning schedules activity frontier; do \
 	  $(BIN)/python -m benchmarks.learning $$command || exit 1; done
 	$(BIN)/python -m benchmarks.learning plots
 	$(BIN)/python -m benchmarks.learning tables

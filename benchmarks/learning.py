@@ -1,7 +1,9 @@
 """Accuracy of the mask learners, paired by split: measures what is missing, keeps every result, writes the tables.
 
 acceptance   what the learners must reach
+chosen       what they must reach at settings chosen on validation splits
 stress       what the distillation (EID) is for
+init         what the scale of the first weights decides
 tuning       schedules tried on validation splits, inside of the training part
 schedules    the chosen ones against SR-STE, on test splits
 activity     what firing less costs
@@ -19,7 +21,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from benchmarks.learning_activity import activity
+from benchmarks.learning_checks import chosen
 from benchmarks.learning_frontier import frontier, splits_for
+from benchmarks.learning_init import init
 from benchmarks.learning_plans import acceptance, stress
 from benchmarks.learning_plots import plot_frontier
 from benchmarks.learning_report import write_report
@@ -30,13 +34,24 @@ from benchmarks.learning_work import estimate, work
 
 PLANS: Mapping[str, Callable[[], Iterator[Run]]] = {
     "acceptance": acceptance,
+    "chosen": chosen,
     "stress": stress,
+    "init": init,
     "tuning": tuning,
     "schedules": schedules,
     "activity": activity,
     "frontier": frontier,
 }
-NUM_SPLITS = {"acceptance": 5, "stress": 3, "tuning": 2, "schedules": 10, "activity": 2, "frontier": 3}
+NUM_SPLITS = {
+    "acceptance": 5,
+    "chosen": 5,
+    "stress": 3,
+    "init": 3,
+    "tuning": 2,
+    "schedules": 10,
+    "activity": 2,
+    "frontier": 3,
+}
 """How many splits a command measures where it is not told."""
 VALIDATED = {"tuning"}
 """Commands whose runs never see the test part."""

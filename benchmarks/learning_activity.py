@@ -6,7 +6,16 @@ from collections.abc import Iterator
 
 from benchmarks.learning_plans import spikenm, variant
 from benchmarks.learning_runs import Run, Value
-from benchmarks.learning_statistics import markdown, mean_text, rate, spread_text, summary
+from benchmarks.learning_statistics import (
+    difference_text,
+    markdown,
+    mean_text,
+    paired,
+    rate,
+    shared,
+    spread_text,
+    summary,
+)
 from benchmarks.learning_store import Store
 from benchmarks.learning_tries import CHOSEN, QUICKEST
 
@@ -31,13 +40,16 @@ def activity() -> Iterator[Run]:
 
 
 def activity_table(store: Store) -> str:
-    """Accuracy with the firing rate held down."""
+    """Accuracy with the firing rate held down, and its difference to the network without a target."""
+    free = activity_runs(0.0)
     rows = []
     for target in TARGETS:
         row = ["none" if target == 0.0 else f"{target:.0%}"]
-        for run in activity_runs(target).values():
-            results = store.of(run)
+        for name, run in activity_runs(target).items():
+            base = store.of(free[name])
+            results = shared(store.of(run), store.of(free["dense"]))
             row += [spread_text(summary(results)), mean_text(summary(results, rate))]
+            row.append(difference_text(paired(results, base)) if target else "")
         rows.append(row)
-    names = activity_runs(0.0)
-    return markdown(["target", *(f"{name} {column}" for name in names for column in ("accuracy", "rate"))], rows)
+    columns = ("accuracy", "rate", "Δ accuracy")
+    return markdown(["target", *(f"{name} {column}" for name in free for column in columns)], rows)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from benchmarks.learning_networks import channels_of
 from benchmarks.learning_plans import asp, spikenm, sr_ste, variant
 from benchmarks.learning_runs import Run
-from benchmarks.learning_statistics import markdown, spread_text, summary
+from benchmarks.learning_statistics import markdown, shared, spread_text, summary
 from benchmarks.learning_store import Store
 from benchmarks.learning_tries import CHOSEN, QUICKEST
 from spikenm_compile.pattern import Pattern
@@ -88,6 +88,8 @@ def frontier_tables(store: Store) -> Iterator[str]:
     """Kinds of masks by width."""
     for width in WIDTHS:
         full = dense(str(width))
+        if not store.of(full):
+            continue
         yield (
             f"Width {width}: dense {spread_text(summary(store.of(full)))} points, {weights_of(full)} weights, "
             f"{work_of(full)} multiply-accumulates a step."
@@ -96,5 +98,5 @@ def frontier_tables(store: Store) -> Iterator[str]:
         for pattern in PATTERNS:
             runs = {kind: make(width, pattern) for kind, make in KINDS.items()}
             cost = f"{pattern}, {weights_of(runs['learned'])} weights, work {work_of(runs['learned'])}"
-            rows.append([cost, *(spread_text(summary(store.of(run))) for run in runs.values())])
+            rows.append([cost, *(spread_text(summary(shared(store.of(r), store.of(full)))) for r in runs.values())])
         yield markdown(["", *KINDS], rows)

@@ -24,9 +24,11 @@ def data_of(run: Run) -> ImageData:
 
 def network(run: Run) -> nn.Module:
     """The untrained network; the global generator decides its weights."""
-    if run.data == "digits":
-        return digits_net()
-    return EventDigitsNet(channels_of(run))
+    model = digits_net() if run.data == "digits" else EventDigitsNet(channels_of(run))
+    if run.training().he_normal:
+        for convolution in (module for module in model.modules() if isinstance(module, nn.Conv2d)):
+            nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+    return model
 
 
 def channels_of(run: Run) -> tuple[int, int, int, int]:

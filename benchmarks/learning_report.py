@@ -12,6 +12,7 @@ import torch
 from benchmarks.learning_activity import activity_table
 from benchmarks.learning_checks import check_table
 from benchmarks.learning_frontier import frontier_tables
+from benchmarks.learning_init import init_table
 from benchmarks.learning_schedule_tables import comparison_table, dense_table, schedule_table, tuning_table
 from benchmarks.learning_store import Store
 from benchmarks.learning_tables import acceptance_tables, stress_table
@@ -49,6 +50,8 @@ def sections(store: Store) -> Iterator[str]:
     yield from acceptance_tables(store)
     yield "## Distillation where sampling is noisy (`stress`)"
     yield stress_table(store)
+    yield "## The scale of the first weights (`init`)"
+    yield init_table(store)
     yield "## Schedules at high sparsity (`tuning`, `schedules`)"
     yield "Validation splits, inside of the training part; differences to the first row:"
     yield tuning_table(store)

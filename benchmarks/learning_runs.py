@@ -28,6 +28,8 @@ class Training:
     """Logits begin at 0, not at the weights' magnitudes."""
     constant: bool = False
     """Noise and distillation keep their first value until the tail."""
+    he_normal: bool = False
+    """First weights of convolutions from He's normal distribution, not torch's uniform one."""
     activity: float = 0.0
     """Firing rate that a penalty brings every layer down to; 0: no penalty."""
     activity_strength: float = 1.0

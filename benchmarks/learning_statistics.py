@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from benchmarks.learning_runs import Measured
@@ -57,6 +57,11 @@ class Summary:
 def summary(results: Results, value: Value = accuracy) -> Summary:
     """Over all splits."""
     return Summary.of(value(measured) for measured in results.values())
+
+
+def shared(results: Results, splits: Container[int]) -> Results:
+    """Those on some splits, for example those of other results."""
+    return {split: measured for split, measured in results.items() if split in splits}
 
 
 def paired(results: Results, base: Results, value: Value = accuracy) -> Summary:

@@ -111,6 +111,8 @@ CHOSEN: Mapping[str, Value] = {"progressive": 0.3, **QUICKEST}
 """Best of SpikeNM, and of SR-STE where N falls: smallest mean cross-entropy over both patterns and splits 0-1."""
 CHOSEN_SR_STE: Mapping[str, Value] = {**QUICKER, "pruned_decay": 2e-3}
 """Best of SR-STE where N is constant, as its authors have it."""
+CHOSEN_ASP: Mapping[str, Value] = QUICKEST
+"""Best of ASP: smallest mean cross-entropy over both patterns."""
 COMPARED = (
     ("SpikeNM, N falls", "SR-STE"),
     ("SR-STE, N falls, chosen", "SR-STE, chosen"),

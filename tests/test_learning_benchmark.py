@@ -148,6 +148,7 @@ def test_the_report_holds_every_result_and_the_pictures_are_small(tmp_path: Path
     text = write_report(store).read_text()
     assert "80.5 ± 0.7 (2)" in text
     assert "nan" not in text
+    assert all(f"Width {width}: dense" in text for width in (32, 64, 128))
     plot_frontier(store, tmp_path)
     pictures = list(tmp_path.glob("*.png"))
     assert len(pictures) == 2

@@ -21,6 +21,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from spikenm_compile.neurons.canonical import Neuron
 from spikenm_compile.neurons.forms import leaky
@@ -65,6 +66,7 @@ class _AllSteps(torch.autograd.Function):
         return spikes, v
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None]:
         charged, spikes = ctx.saved_tensors
         neuron: FusedLeaky = ctx.neuron
