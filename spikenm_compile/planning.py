@@ -14,8 +14,9 @@ from spikenm_compile.errors import CaptureError, InputError, PassError
 from spikenm_compile.float_package import float_layers
 from spikenm_compile.frontend.capture import capture
 from spikenm_compile.frontend.lift import lift
+from spikenm_compile.frontend.readings import LAYOUT, steps_first
 from spikenm_compile.frontend.whole_network import WholeNetwork, whole_network
-from spikenm_compile.graph import format_captured, format_graph
+from spikenm_compile.graph import SHAPE, format_captured, format_graph, the_input
 from spikenm_compile.learning.attach import masked_layers
 from spikenm_compile.lowering.exact import check_exact
 from spikenm_compile.ops import NeuronStep
@@ -114,12 +115,23 @@ def integer_form(request: Request) -> GraphModule:
     """
     step_graph = step_form(request.captured, request.example_inputs, request.emit)
     levels = choose_levels(request.example_inputs if request.calibration is None else request.calibration)
-    passes = lowering(levels, request.pattern, get_target(request.target).families, request.weight_type)
+    families, samples = get_target(request.target).families, _samples(request, step_graph)
+    passes = lowering(levels, request.pattern, families, request.weight_type, samples)
 
     def after(name: str, graph_module: GraphModule) -> None:
         request.emit(f"{name}.txt", format_graph(graph_module))
 
     return run_pipeline(passes, step_graph, after)
+
+
+def _samples(request: Request, step_graph: GraphModule) -> Tensor:
+    """Inputs of the step graph: the calibration inputs, or the examples where these are not of the model's shape."""
+    layout, shape = step_graph.meta[LAYOUT], the_input(step_graph).meta[SHAPE]
+    given, example = request.calibration, request.example_inputs
+    fits = given is not None and given.dim() == example.dim() and given.shape[given.dim() - len(shape) :] == shape
+    if given is None or not fits or (layout is not None and layout.is_flat and given.shape[0] % (layout.length or 1)):
+        return steps_first(layout, example)
+    return steps_first(layout, given)
 
 
 def make_plan(request: Request) -> Plan:

@@ -25,10 +25,11 @@ ALLOWED: dict[str, set[str]] = {
     "neurons": {"errors", "equations", "levels"},
     "ops": {"levels", "neurons", "pattern"},
     "graph": {"errors", "levels", "ops"},
+    "observation": {"ops", "graph"},
     "frontend": {"errors", "levels", "equations", "neurons", "ops", "graph"},
     "learning": {"errors", "pattern", "report"},
     # insert-mask-learners asks the frontend what a neuron is, and gives layers their learners
-    "passes": {"errors", "levels", "pattern", "ops", "graph", "frontend", "learning"},
+    "passes": {"errors", "levels", "pattern", "ops", "graph", "observation", "frontend", "learning"},
     # the kernel families are named in passes
     "lowering": {"errors", "levels", "equations", "pattern", "neurons", "ops", "graph", "passes"},
     # a target describes its code in the terms of the artifact

@@ -73,6 +73,8 @@ class LayerReport:
     """Kernel family."""
     why: str
     """Why this pattern and this kernel, for people."""
+    density: float | None = None
+    """Mean share of its inputs that are not zero, measured on the calibration inputs; None: not measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +206,7 @@ def _layer(fields: Fields) -> LayerReport:
         bytes_dense=fields.integer("bytes_dense"),
         kernel=fields.text("kernel"),
         why=fields.text("why"),
+        density=fields.optional_number("density"),
     )
     if report.kind not in _KINDS:
         fields.refuse("kind", f"one of {', '.join(_KINDS)}")
