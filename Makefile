@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 OUT ?= out/digits
 
-.PHONY: demo test test-long edge-tools lint types docs bench-demo bench-frontend bench-latency bench-gpu setup clean
+.PHONY: demo test test-long edge-tools lint types docs bench-demo bench-frontend bench-latency bench-cpu bench-gpu setup clean
 
 setup: $(VENV)/.installed
 
@@ -57,6 +57,9 @@ bench-frontend: setup  # seconds and memory to read a large network
 
 bench-latency: setup
 	$(BIN)/python benchmarks/latency.py
+
+bench-cpu: setup  # native layers against ONNX Runtime's int8, one by one: minutes
+	$(BIN)/python -m benchmarks.cpu_layers
 
 bench-gpu: setup  # needs an NVIDIA GPU and a PyTorch with CUDA: docs/cuda.md
 	$(BIN)/python -m benchmarks.gpu

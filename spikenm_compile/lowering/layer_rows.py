@@ -53,8 +53,9 @@ def rows_of(conv: IntConv2d, source: EventList | Bytes, tile_width: int) -> Rows
         return Rows(outputs // conv.groups, taps, channels, tile_width)
     if source.stagger is not None and source.stagger.flattened is not None:
         taps, channels = 1, channels * taps
-    weights = format_of(int(conv.weight.abs().max()))
-    return Rows(outputs // source.classes, taps, channels // source.classes, tile_width, weights)
+    outputs //= source.classes
+    weights = format_of(int(conv.weight.abs().max()), min(outputs, tile_width))
+    return Rows(outputs, taps, channels // source.classes, tile_width, weights)
 
 
 def stored_weight_of(conv: IntConv2d, source: EventList | Bytes, tile_width: int) -> StoredWeight:

@@ -83,6 +83,11 @@ class RowFormat(Enum):
         return Slot(byte, T.int32(0), T.Select(in_byte < half, T.int32(self.bias), T.int32(0)))
 
 
-def format_of(largest: int) -> RowFormat:
-    """The narrowest format for weights of that magnitude."""
-    return next(f for f in (RowFormat.INT4, RowFormat.INT7, RowFormat.INT8) if largest <= f.largest)
+FEWEST_NIBBLES = 64
+"""Columns from which on a row of int4 is quicker than one of int7: few bytes do not pay for taking nibbles apart."""
+
+
+def format_of(largest: int, width: int) -> RowFormat:
+    """The quickest format for weights of that magnitude in rows of that many columns."""
+    formats = (*([RowFormat.INT4] if width >= FEWEST_NIBBLES else []), RowFormat.INT7, RowFormat.INT8)
+    return next(f for f in formats if largest <= f.largest)

@@ -74,7 +74,7 @@ def _small_weights(conv: IntConv2d) -> str:
     largest = int(conv.weight.abs().max())
     if conv.kernel not in (STAGGERED_ROWS, EVENT_ROWS) or largest > 63:
         return ""
-    return "; weights of 4 bits, two columns a byte" if largest <= 7 else "; weights of 7 bits, added in pairs"
+    return f"; weights of {4 if largest <= 7 else 7} bits"
 
 
 def choose(conv: IntConv2d, families: tuple[str, ...]) -> tuple[str, str]:

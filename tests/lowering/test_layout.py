@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Layout, Planes, Rows
-from spikenm_compile.lowering.row_format import RowFormat
+from spikenm_compile.lowering.row_format import RowFormat, format_of
 from spikenm_compile.lowering.tir import bytes_of
 
 LAYOUTS = [
@@ -72,6 +72,12 @@ def test_the_padding_of_a_weight_row() -> None:
     assert [RowFormat.INT8.row_bytes(width) for width in (1, 15, 16, 17, 32)] == [16, 16, 16, 32, 32]
     assert [RowFormat.INT4.row_bytes(width) for width in (1, 32, 33, 64, 65)] == [16, 16, 32, 32, 48]
     assert Geometry((3, 5)).taps == 15
+
+
+def test_the_format_follows_the_weights_and_the_width() -> None:
+    cases = [(7, 64), (7, 63), (8, 64), (63, 16), (64, 128), (127, 128)]
+    expected = [RowFormat.INT4, *[RowFormat.INT7] * 3, *[RowFormat.INT8] * 2]
+    assert [format_of(largest, width) for largest, width in cases] == expected
 
 
 @pytest.mark.parametrize("form", RowFormat)
