@@ -102,6 +102,12 @@ class IntConv2d(nn.Module):
         """Mean share of its inputs that are not zero. Set by `annotate-density`; None: not measured."""
         self.kernel = ""
         """Kernel family. Set by `select-kernels`."""
+        self.tile_width: int | None = None
+        """Outputs that one pass over the inputs computes, where that was measured to be best; None: the target's."""
+        self.microseconds: float | None = None
+        """Time of one call of T steps, measured or predicted. Set by `select-kernels`; None: not known."""
+        self.savings = ""
+        """What other patterns would save of it, for the user."""
         self.why = ""
         """Why this pattern and this kernel, for the user."""
 

@@ -69,6 +69,14 @@ def test_what_was_measured_of_some_layer_has_a_column() -> None:
     assert second[at:].split()[:2] == ["-", "dense-rows"]
 
 
+def test_times_and_what_would_save_some() -> None:
+    known = replace(SPARSE, microseconds=12.345, savings="1:8@stagger here would save 41 %")
+    lines = format_layers([known, DENSE]).splitlines()
+    assert lines[0].split()[-3:] == ["µs", "kernel", "why"]
+    assert "12.3" in lines[2].split()
+    assert lines[-1] == "conv: 1:8@stagger here would save 41 % of its time"
+
+
 def test_a_network_without_weights_has_no_ratio() -> None:
     assert format_layers([]).splitlines()[-1] == "0 of 0 layers sparse; 0 bytes packed"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from spikenm_compile.costs.advice import NO_ADVISOR, Advisor
 from spikenm_compile.ops import Levels
 from spikenm_compile.passes.annotate_density import AnnotateDensity
 from spikenm_compile.passes.annotate_levels import AnnotateLevels
@@ -28,6 +29,7 @@ def lowering(
     families: tuple[str, ...],
     weight_type: str = "int8",
     samples: Tensor | None = None,
+    advisor: Advisor = NO_ADVISOR,
 ) -> tuple[Pass, ...]:
     """Float step graph to lowered graph.
 
@@ -37,6 +39,7 @@ def lowering(
         families: kernel families of the target, best first.
         weight_type: integers that the weights become (passes.quantize_weights).
         samples: inputs of the step graph that densities are measured on; None: they stay unknown.
+        advisor: what is known of the times of kernels.
     """
     return (
         # what can be computed at all
@@ -56,5 +59,5 @@ def lowering(
         PackNMWeights(pattern),
         FuseNeuron(),
         AnnotateDensity(samples),
-        SelectKernels(families),
+        SelectKernels(families, advisor),
     )

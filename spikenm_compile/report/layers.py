@@ -19,11 +19,14 @@ class _Column:
     """Empty where it is not known."""
 
 
-_MEASURED = (_Column("active", lambda layer: "" if layer.density is None else f"{100 * layer.density:.1f} %"),)
+_MEASURED = (
+    _Column("active", lambda layer: "" if layer.density is None else f"{100 * layer.density:.1f} %"),
+    _Column("µs", lambda layer: "" if layer.microseconds is None else f"{layer.microseconds:.1f}"),
+)
 
 
 def format_layers(layers: Sequence[LayerReport]) -> str:
-    """One row per layer with weights, and their sums; columns of what was measured of some layer."""
+    """One row per layer with weights, and their sums; columns of what is known of some layer only."""
     measured = [column for column in _MEASURED if any(column.value(layer) for layer in layers)]
     names = ("layer", "kind", "weight", "pattern", "non-zeros", "packed B", "float32 B")
     header = (*names, *(column.name for column in measured), "kernel", "why")
@@ -46,7 +49,8 @@ def format_layers(layers: Sequence[LayerReport]) -> str:
     sparse = sum(layer.pattern is not None for layer in layers)
     ratio = f", {dense / packed:.1f}× below float32" if packed and packed != dense else ""
     total = f"{sparse} of {len(layers)} layers sparse; {packed} bytes packed{ratio}"
-    return f"{format_table(header, rows)}\n{total}"
+    savings = [f"{layer.name}: {layer.savings} of its time" for layer in layers if layer.savings]
+    return "\n".join([format_table(header, rows), total, *savings])
 
 
 def format_why(why: str | None) -> list[str]:
