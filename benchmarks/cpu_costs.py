@@ -28,6 +28,7 @@ from spikenm_compile.ops import SPIKES, IntConv2d, IntConvNeuron, NeuronStep
 from spikenm_compile.passes.quantize_weights import quantize_weight
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.cpu import CPUS, Cpu, detect
+from spikenm_compile.tuning.measure import OnInputs
 from spikenm_compile.tuning.native_layer import NativeLayer
 from spikenm_compile.tuning.one_layer import one_layer
 from spikenm_compile.tuning.stopwatch import least_times
@@ -68,7 +69,7 @@ SHAPES = (
 
 
 @dataclass(frozen=True)
-class Kernel:
+class TimedKernel:
     """A family at a tile width, and its measured microseconds."""
 
     family: str
@@ -81,22 +82,7 @@ class Case:
     """A layer with its kernels."""
 
     call: LayerCall
-    kernels: tuple[Kernel, ...]
-
-
-class OnInputs:
-    """A layer with the inputs that it takes in turns."""
-
-    def __init__(self, layer: NativeLayer, spikes: Sequence[torch.Tensor]) -> None:
-        self.layer, self.inputs = layer, [layer.encode(x.numpy()) for x in spikes]
-
-    def set_input(self, index: int) -> None:
-        """One of them."""
-        self.layer.set_input(self.inputs[index])
-
-    def __call__(self) -> None:
-        """All steps."""
-        self.layer()
+    kernels: tuple[TimedKernel, ...]
 
 
 def make_layer(shape: Shape, pattern: Pattern, weight_type: str, density: float) -> IntConvNeuron:
@@ -127,8 +113,8 @@ def measure(shape: Shape, pattern: Pattern, weight_type: str, density: float, cp
     """Time the kernels of one layer."""
     layer = make_layer(shape, pattern, weight_type, density)
     size = (shape.channels, shape.size, shape.size)
-    spikes = [(torch.rand(NUM_STEPS, *size) < density).float() for _ in range(NUM_INPUTS)]
-    layer.conv.density = float(torch.stack(spikes).mean())
+    spikes = [(torch.rand(NUM_STEPS, *size) < density).to(torch.int16).numpy() for _ in range(NUM_INPUTS)]
+    layer.conv.density = float(np.mean(spikes))
     families = [*([STAGGERED_ROWS] if pattern.staggered else []), EVENT_ROWS]
     widest = [w for w in WIDTHS if w <= shape.outputs] or [WIDTHS[0]]
     kinds = [(family, width) for family in families for width in widest] + [(DENSE_ROWS, cpu.tile_width)]
@@ -139,7 +125,7 @@ def measure(shape: Shape, pattern: Pattern, weight_type: str, density: float, cp
     lowered = one_layer(layer, size, NUM_STEPS)
     (call,) = (layer_call(lowered, node, conv) for node, conv in layer_nodes(lowered))
     assert call is not None
-    return Case(call, tuple(Kernel(*kind, time) for kind, time in zip(kinds, times, strict=True)))
+    return Case(call, tuple(TimedKernel(*kind, time) for kind, time in zip(kinds, times, strict=True)))
 
 
 def fit(cases: Sequence[Case], caches: Caches) -> Amounts:
@@ -181,7 +167,7 @@ def read_cases(path: Path) -> list[Case]:
         call = record["call"]
         call |= {key: tuple(v) for key, v in call.items() if isinstance(v, list)}
         call["pattern"] = Pattern.parse(record["pattern"])
-        cases.append(Case(LayerCall(**call), tuple(Kernel(**k) for k in record["kernels"])))
+        cases.append(Case(LayerCall(**call), tuple(TimedKernel(**k) for k in record["kernels"])))
     return cases
 
 
@@ -192,6 +178,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cases", type=int, default=60)
     parser.add_argument("--times", type=Path, default=Path("out/costs.jsonl"), help="measured before, and added to")
     options = parser.parse_args(arguments)
+    if options.cases < 3:
+        parser.error("two cases are needed to fit and one to judge: give --cases 3 or more")
     cpu = next(c for c in CPUS if c.name == options.cpu)
     cases, draw = read_cases(options.times), random.Random(0)
     options.times.parent.mkdir(parents=True, exist_ok=True)

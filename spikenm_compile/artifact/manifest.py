@@ -76,7 +76,7 @@ class LayerReport:
     density: float | None = None
     """Mean share of its inputs that are not zero, measured on the calibration inputs; None: not measured."""
     microseconds: float | None = None
-    """Time of one call of T steps on one core, as `why` says measured or predicted; None: not known."""
+    """Time of one call of T steps on one core, measured where `why` says so, else predicted; None: not known."""
     savings: str = ""
     """What other patterns would save of it, for people."""
 

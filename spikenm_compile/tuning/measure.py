@@ -9,12 +9,11 @@ import numpy as np
 
 from spikenm_compile.costs.trials import Kernel, Timing
 from spikenm_compile.errors import PassError
-from spikenm_compile.runtime.memory import Bytes
 from spikenm_compile.targets.cpu import Cpu
 from spikenm_compile.tuning.native_layer import NativeLayer
 from spikenm_compile.tuning.one_layer import conv_of, one_layer
 from spikenm_compile.tuning.stopwatch import least_times
-from spikenm_compile.tuning.tasks import Task
+from spikenm_compile.tuning.tasks import Levels, Task
 
 
 class Measurer:
@@ -44,25 +43,25 @@ class Measurer:
         return Timing(time / usual_time, time)
 
     @functools.cached_property
-    def _usual(self) -> _OnInputs:
+    def _usual(self) -> OnInputs:
         return self._compile(self._task.kernels[0])
 
-    def _compile(self, kernel: Kernel) -> _OnInputs:
+    def _compile(self, kernel: Kernel) -> OnInputs:
         conv = conv_of(self._task.layer)
         conv.kernel, conv.tile_width = kernel.family, kernel.tile_width
         lowered = one_layer(self._task.layer, self._task.shape, self._task.call.num_steps)
-        layer = NativeLayer(lowered, self._cpu)
-        return _OnInputs(layer, [layer.encode(levels.astype(np.float32)) for levels in self._task.inputs])
+        return OnInputs(NativeLayer(lowered, self._cpu), self._task.inputs)
 
-    def _times(self, layers: Sequence[_OnInputs]) -> list[float]:
+    def _times(self, layers: Sequence[OnInputs]) -> list[float]:
         return least_times(layers, len(self._task.inputs))
 
 
-class _OnInputs:
+class OnInputs:
     """A compiled layer with the inputs that it is timed on."""
 
-    def __init__(self, layer: NativeLayer, inputs: list[Bytes]) -> None:
-        self._layer, self._inputs = layer, inputs
+    def __init__(self, layer: NativeLayer, inputs: Sequence[Levels]) -> None:
+        self._layer = layer
+        self._inputs = [layer.encode(levels.astype(np.float32)) for levels in inputs]
 
     def set_input(self, index: int) -> None:
         """One of them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
@@ -74,12 +75,14 @@ class Worker:
 def serve(connection: Connection, cpu: Cpu) -> None:
     """Answer (a task if it is another, a kernel) with its timing, or with the sentence that says why there is none."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that writes the log, which ends this one
+    with suppress(EOFError, ConnectionError):  # the other process has ended
+        _answer(connection, cpu)
+
+
+def _answer(connection: Connection, cpu: Cpu) -> None:
     measurer: Measurer | None = None
     while True:
-        try:
-            task, kernel = connection.recv()
-        except EOFError:
-            return
+        task, kernel = connection.recv()
         measurer = measurer if task is None else Measurer(task, cpu)
         assert measurer is not None
         try:
