@@ -52,6 +52,9 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="W",
         help="int8, int7, int4: of layers that read spikes; auto: the smallest that is close to the weights",
     )
+    parser.add_argument(
+        "--tune-log", type=Path, metavar="F.jsonl", help="choose kernels by the times that tune has logged there"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="the artifact's directory (default out/NAME-TARGET)")
     parser.add_argument("--emit-ir", type=Path, metavar="DIR", help="write the text of every compiler level there")
     parser.add_argument("--dry-run", action="store_true", help="show the per-layer plan and build nothing")
@@ -101,6 +104,7 @@ def _plan(network: Network, pattern: Pattern, target: Target, options: argparse.
             target.name,
             arithmetic=options.arithmetic,
             weight_type=options.weight_type,
+            tune_log=options.tune_log,
             emit=emit,
         )
         plan = make_plan(request)
@@ -124,6 +128,7 @@ def _package(network: Network, pattern: Pattern, target: Target, out: Path, opti
             pattern=pattern,
             arithmetic=options.arithmetic,
             weight_type=options.weight_type,
+            tune_log=options.tune_log,
             name=network.name,
             emit=_Emitter(options.emit_ir, advance),
             report=None,  # what is printed of the manifest says it

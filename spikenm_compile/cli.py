@@ -1,4 +1,4 @@
-"""`python -m spikenm_compile demo | train | build | verify | inspect | doctor`."""
+"""`python -m spikenm_compile demo | train | build | tune | verify | inspect | doctor`."""
 
 from __future__ import annotations
 
@@ -49,9 +49,22 @@ def make_parser() -> argparse.ArgumentParser:
     show = commands.add_parser("inspect", help="show what was done to each layer, and why")
     show.add_argument("artifact", type=Path, help="the directory that build wrote")
     show.add_argument("--json", action="store_true", help="print the manifest")
+    _add_tune(commands.add_parser("tune", help="measure the kernels of a network's layers here, for build --tune-log"))
     commands.add_parser("doctor", help="show what this machine can build and run")
     commands.add_parser("build", help="the same as python -m spikenm_compile.build", add_help=False)
     return parser
+
+
+def _add_tune(tune: argparse.ArgumentParser) -> None:
+    """What the network is lowered with is given as to build."""
+    tune.add_argument("model", nargs="?", metavar="MODEL.py:factory", help="default: the carried digits network")
+    tune.add_argument("--weights", type=Path, metavar="F.safetensors", help="the model's state_dict, folded or not")
+    tune.add_argument("--pattern", default="2:4", metavar="N:M", help="sparsity pattern of the weights (default 2:4)")
+    tune.add_argument("--target", default="native", metavar="T", help="native, or a C library's (default native)")
+    tune.add_argument("--weight-type", default="int8", metavar="W", help="int8, int7, int4 or auto (default int8)")
+    tune.add_argument(
+        "--log", type=Path, default=Path("tune.jsonl"), metavar="F.jsonl", help="added to; default tune.jsonl"
+    )
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -67,6 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         "train": _train,
         "verify": _verify,
         "inspect": _inspect,
+        "tune": _tune,
         "doctor": _doctor,
     }
     return run_command(lambda: commands[options.command](options))
@@ -113,6 +127,16 @@ def _inspect(options: argparse.Namespace) -> int:
         print((artifact.path / MANIFEST_NAME).read_text(), end="")
     else:
         print(format_manifest(artifact.manifest))
+    return 0
+
+
+def _tune(options: argparse.Namespace) -> int:
+    from spikenm_compile.network import load_network
+    from spikenm_compile.tuning.command import tune
+
+    network = load_network(options.model, options.weights)
+    about = {"target": options.target, "pattern": options.pattern, "weight_type": options.weight_type}
+    print(tune(network, options.log, **about))
     return 0
 
 

@@ -116,6 +116,7 @@ def lower(
     target: str = "native",
     calibration: Tensor | None = None,
     weight_type: str = "int8",
+    tune_log: str | Path | None = None,
     emit: Emit = no_emit,
 ) -> GraphModule:
     """The lowered graph: one time step in whole numbers, which every target computes bit for bit.
@@ -128,6 +129,7 @@ def lower(
         calibration: inputs whose range the input quantiser covers; by default the example inputs.
         weight_type: "int8", "int7" or "int4" for the weights of layers that read spikes; "auto": the smallest that is
             close to the weights.
+        tune_log: a log that `python -m spikenm_compile tune` wrote: layers that it knows get their quickest kernel.
         emit: gets name and text of each level.
 
     Raises:
@@ -135,7 +137,14 @@ def lower(
     """
     captured = capture_folded(model, example_inputs, emit)
     request = Request(
-        captured, example_inputs, Pattern.parse(pattern), target, calibration, weight_type=weight_type, emit=emit
+        captured,
+        example_inputs,
+        Pattern.parse(pattern),
+        target,
+        calibration,
+        weight_type=weight_type,
+        tune_log=None if tune_log is None else Path(tune_log),
+        emit=emit,
     )
     with way_out():
         return integer_form(request)
@@ -151,6 +160,7 @@ def compile_model(
     calibration: Tensor | None = None,
     arithmetic: str = AUTO,
     weight_type: str = "int8",
+    tune_log: str | Path | None = None,
     name: str | None = None,
     emit: Emit = no_emit,
     report: Callable[[str], None] | None = print,
@@ -167,6 +177,7 @@ def compile_model(
         arithmetic: "int8": whole numbers, or an error. "float32": as PyTorch computes. "auto": whole numbers, and
             float32 where the model has no integer form and the target can compute it.
         weight_type: see `lower`.
+        tune_log: see `lower`.
         name: of the network, by default its class.
         emit: gets name and text of each level.
         report: gets the sentence that stopped the integer path where float32 is built instead; None: nobody.
@@ -180,7 +191,8 @@ def compile_model(
     """
     chosen, parsed, name = get_target(target), Pattern.parse(pattern), name or type(model).__name__
     captured = capture_folded(model, example_inputs, emit)
-    request = Request(captured, example_inputs, parsed, target, calibration, arithmetic, weight_type, emit)
+    log = None if tune_log is None else Path(tune_log)
+    request = Request(captured, example_inputs, parsed, target, calibration, arithmetic, weight_type, log, emit)
     plan = make_plan(request)
     if isinstance(plan.form, GraphModule) and plan.why is None:
         samples = steps_first(plan.form.meta[LAYOUT], example_inputs)

@@ -98,8 +98,16 @@ class IntConv2d(nn.Module):
         """[C, H, W] that a linear layer's input was flattened from; N:M groups then run over C·H·W."""
         self.layer = ""
         """Name of the user's layer."""
+        self.density: float | None = None
+        """Mean share of its inputs that are not zero. Set by `annotate-density`; None: not measured."""
         self.kernel = ""
         """Kernel family. Set by `select-kernels`."""
+        self.tile_width: int | None = None
+        """Outputs that one pass over the inputs computes, where that was measured to be best; None: the target's."""
+        self.microseconds: float | None = None
+        """Time of one call of T steps, measured or predicted. Set by `select-kernels`; None: not known."""
+        self.savings = ""
+        """What other patterns would save of it, for the user."""
         self.why = ""
         """Why this pattern and this kernel, for the user."""
 
@@ -121,7 +129,10 @@ class IntConv2d(nn.Module):
     def extra_repr(self) -> str:
         """Shape, geometry, pattern and kernel."""
         text = f"{list(self.weight.shape)}, stride={self.stride[0]}, padding={self.padding[0]}, levels={self.levels}"
-        return text + f", pattern={self.pattern or 'dense'}" + (f", kernel={self.kernel}" if self.kernel else "")
+        density = "" if self.density is None else f", density={self.density:.3g}"
+        return (
+            text + f", pattern={self.pattern or 'dense'}{density}" + (f", kernel={self.kernel}" if self.kernel else "")
+        )
 
 
 class NeuronStep(nn.Module):

@@ -116,6 +116,9 @@ def _layer_report(conv: IntConv2d) -> LayerReport:
         bytes_dense=4 * weights,
         kernel=conv.kernel,
         why=conv.why,
+        density=None if conv.density is None else round(conv.density, 6),
+        microseconds=None if conv.microseconds is None else round(conv.microseconds, 3),
+        savings=conv.savings,
     )
 
 

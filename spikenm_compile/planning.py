@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
 from spikenm_compile.artifact.manifest import ARITHMETICS, FLOAT32, INT8, LayerReport
+from spikenm_compile.costs.advice import Advisor
+from spikenm_compile.costs.trials import Trial, read_trials
 from spikenm_compile.errors import CaptureError, InputError, PassError
 from spikenm_compile.float_package import float_layers
 from spikenm_compile.frontend.capture import capture
 from spikenm_compile.frontend.lift import lift
+from spikenm_compile.frontend.readings import LAYOUT, steps_first
 from spikenm_compile.frontend.whole_network import WholeNetwork, whole_network
-from spikenm_compile.graph import format_captured, format_graph
+from spikenm_compile.graph import SHAPE, format_captured, format_graph, the_input
 from spikenm_compile.learning.attach import masked_layers
 from spikenm_compile.lowering.exact import check_exact
 from spikenm_compile.ops import NeuronStep
@@ -27,6 +31,7 @@ from spikenm_compile.passes.quantize_weights import check_weight_type
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets import FLOAT_TARGETS, get_target
 from spikenm_compile.targets.base import Emit, no_emit
+from spikenm_compile.targets.this_machine import this_machine
 
 AUTO = "auto"
 """Whole numbers, and float32 where the model has no integer form and the target can compute it."""
@@ -52,6 +57,8 @@ class Request:
     arithmetic: str = AUTO
     weight_type: str = "int8"
     """Integers that the weights become (passes.quantize_weights)."""
+    tune_log: Path | None = None
+    """Trials that kernels are chosen by (costs.trials); None: by predicted times, where the target has them."""
     emit: Emit = no_emit
     """Gets name and text of each level."""
 
@@ -114,12 +121,44 @@ def integer_form(request: Request) -> GraphModule:
     """
     step_graph = step_form(request.captured, request.example_inputs, request.emit)
     levels = choose_levels(request.example_inputs if request.calibration is None else request.calibration)
-    passes = lowering(levels, request.pattern, get_target(request.target).families, request.weight_type)
+    families, samples = get_target(request.target).families, _samples(request, step_graph)
+    advisor = advisor_for(request.target, request.tune_log)
+    passes = lowering(levels, request.pattern, families, request.weight_type, samples, advisor)
 
     def after(name: str, graph_module: GraphModule) -> None:
         request.emit(f"{name}.txt", format_graph(graph_module))
 
     return run_pipeline(passes, step_graph, after)
+
+
+def advisor_for(target: str, tune_log: Path | None = None) -> Advisor:
+    """What is known of the times of a target's kernels.
+
+    Raises:
+        InputError: a log for a target whose kernels are not chosen by time, or one that cannot be read.
+    """
+    cpu = get_target(target).known_cpu
+    if tune_log is None:
+        return Advisor(None if cpu is None else cpu.costs)
+    if cpu is None:
+        raise InputError(
+            f"target '{target}' has no kernels to choose from by time; tune logs are for native and the C libraries, "
+            "so leave the log out"
+        )
+    trials: dict[str, list[Trial]] = {}
+    for trial in read_trials(tune_log):
+        trials.setdefault(trial.key, []).append(trial)
+    return Advisor(cpu.costs, this_machine(cpu), trials)
+
+
+def _samples(request: Request, step_graph: GraphModule) -> Tensor:
+    """Inputs of the step graph: the calibration inputs, or the examples where these are not of the model's shape."""
+    layout, shape = step_graph.meta[LAYOUT], the_input(step_graph).meta[SHAPE]
+    given, example = request.calibration, request.example_inputs
+    fits = given is not None and given.dim() == example.dim() and given.shape[given.dim() - len(shape) :] == shape
+    if given is None or not fits or (layout is not None and layout.is_flat and given.shape[0] % (layout.length or 1)):
+        return steps_first(layout, example)
+    return steps_first(layout, given)
 
 
 def make_plan(request: Request) -> Plan:

@@ -26,15 +26,29 @@ ALLOWED: dict[str, set[str]] = {
     "neurons": {"errors", "equations", "levels"},
     "ops": {"levels", "neurons", "pattern"},
     "graph": {"errors", "levels", "ops"},
+    "costs": {"errors", "pattern"},
+    "layer_calls": {"costs", "ops", "graph"},
+    "observation": {"ops", "graph"},
     "frontend": {"errors", "levels", "equations", "neurons", "ops", "graph"},
     # the activity target asks the frontend what a neuron is
     "learning": {"errors", "pattern", "phases", "report", "frontend"},
     # insert-mask-learners asks the frontend what a neuron is, and gives layers their learners
-    "passes": {"errors", "levels", "pattern", "ops", "graph", "frontend", "learning"},
+    "passes": {
+        "errors",
+        "levels",
+        "pattern",
+        "ops",
+        "graph",
+        "costs",
+        "layer_calls",
+        "observation",
+        "frontend",
+        "learning",
+    },
     # the kernel families are named in passes
-    "lowering": {"errors", "levels", "equations", "pattern", "neurons", "ops", "graph", "passes"},
+    "lowering": {"errors", "costs", "levels", "equations", "pattern", "neurons", "ops", "graph", "passes"},
     # a target describes its code in the terms of the artifact
-    "targets": {"errors", "graph", "passes", "lowering", "artifact"},
+    "targets": {"errors", "costs", "graph", "passes", "lowering", "artifact"},
     "artifact": {"errors", "pattern"},
     "runtime": {"errors", "artifact"},
     "report": {"artifact"},
@@ -45,7 +59,7 @@ ALLOWED: dict[str, set[str]] = {
     # compiles an artifact that is sources
     "verification": {"errors", "ops", "graph", "targets", "package", "artifact", "runtime", "report", "closeness"},
     "planning": {
-        *("errors", "pattern", "ops", "graph", "frontend", "learning", "passes", "lowering", "targets"),
+        *("errors", "pattern", "ops", "graph", "costs", "frontend", "learning", "passes", "lowering", "targets"),
         *("package", "float_package", "artifact"),
     },
     "pattern_choice": {"errors", "pattern", "frontend", "learning", "passes", "report"},
@@ -70,6 +84,7 @@ TOP = {
     "proof",
     "timing",
     "training",
+    "tuning",
 }
 """What users start: may import every part."""
 

@@ -41,6 +41,7 @@ class Paper:
     name = "paper"
     summary = "a note"
     families = ("event-rows", "dense-rows")
+    known_cpu = None
 
     def build(
         self,

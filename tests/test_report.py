@@ -61,6 +61,22 @@ def test_layers_show_pattern_kernel_reason_and_sums() -> None:
     assert lines[4] == "1 of 2 layers sparse; 500 bytes packed, 4.0× below float32"
 
 
+def test_what_was_measured_of_some_layer_has_a_column() -> None:
+    header, _, first, second, _ = format_layers([replace(SPARSE, density=0.1234), DENSE]).splitlines()
+    at = header.index("active")
+    assert header.split()[-3:] == ["active", "kernel", "why"]
+    assert first[at:].split()[:3] == ["12.3", "%", "event-rows"]
+    assert second[at:].split()[:2] == ["-", "dense-rows"]
+
+
+def test_times_and_what_would_save_some() -> None:
+    known = replace(SPARSE, microseconds=12.345, savings="1:8@stagger here would save 41 %")
+    lines = format_layers([known, DENSE]).splitlines()
+    assert lines[0].split()[-3:] == ["µs", "kernel", "why"]
+    assert "12.3" in lines[2].split()
+    assert lines[-1] == "conv: 1:8@stagger here would save 41 % of its time"
+
+
 def test_a_network_without_weights_has_no_ratio() -> None:
     assert format_layers([]).splitlines()[-1] == "0 of 0 layers sparse; 0 bytes packed"
 

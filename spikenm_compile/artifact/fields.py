@@ -66,6 +66,10 @@ class Fields:
             self._wrong(self._full(name), value, "a number")
         return float(value)
 
+    def optional_number(self, name: str) -> float | None:
+        """A number, or null."""
+        return None if self._get(name) is None else self.number(name)
+
     def integers(self, name: str, least: int = 0) -> tuple[int, ...]:
         """A list of whole numbers not below `least`."""
         expected = f"a list of whole numbers >= {least}"

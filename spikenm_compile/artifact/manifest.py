@@ -73,6 +73,12 @@ class LayerReport:
     """Kernel family."""
     why: str
     """Why this pattern and this kernel, for people."""
+    density: float | None = None
+    """Mean share of its inputs that are not zero, measured on the calibration inputs; None: not measured."""
+    microseconds: float | None = None
+    """Time of one call of T steps on one core, measured where `why` says so, else predicted; None: not known."""
+    savings: str = ""
+    """What other patterns would save of it, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,6 +210,9 @@ def _layer(fields: Fields) -> LayerReport:
         bytes_dense=fields.integer("bytes_dense"),
         kernel=fields.text("kernel"),
         why=fields.text("why"),
+        density=fields.optional_number("density"),
+        microseconds=fields.optional_number("microseconds"),
+        savings=fields.text("savings"),
     )
     if report.kind not in _KINDS:
         fields.refuse("kind", f"one of {', '.join(_KINDS)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from spikenm_compile.costs.row_shapes import input_classes
 from spikenm_compile.lowering.kernels.event_list import EventList
 from spikenm_compile.lowering.kernels.prepare import StoredWeight
 from spikenm_compile.lowering.layout import Bits, Bytes, Rows
@@ -9,9 +10,6 @@ from spikenm_compile.lowering.row_format import format_of
 from spikenm_compile.lowering.stagger import Stagger
 from spikenm_compile.ops import IntConv2d, largest_sum
 from spikenm_compile.passes.select_kernels import STAGGERED_ROWS
-
-WORTH_A_PASS = 64
-"""Outputs whose rows pay for a pass over the events: with fewer, the branch miss at the list's end costs more."""
 
 
 def outputs_apart(conv: IntConv2d) -> int:
@@ -30,12 +28,8 @@ def never_overflows(conv: IntConv2d) -> bool:
 
 
 def classes_for(conv: IntConv2d, tile_width: int) -> int:
-    """Classes to part the inputs of a staggered layer into: fewer than slabs where these are narrow, 2 at least."""
-    outputs, slabs = conv.weight.shape[0], _num_slabs(conv)
-    divisors = [k for k in range(2, slabs + 1) if slabs % k == 0]
-    wide = [k for k in divisors if outputs // k >= min(WORTH_A_PASS, tile_width)]
-    chosen = max(wide, default=divisors[0])
-    return chosen if outputs // chosen <= tile_width else slabs
+    """Classes to part the inputs of a staggered layer into."""
+    return input_classes(conv.weight.shape[0], _num_slabs(conv), tile_width)
 
 
 def event_list_of(conv: IntConv2d, spikes: Bits, tile_width: int) -> EventList:

@@ -123,14 +123,15 @@ def _conv_neuron(planner: Planner, node: Node, module: IntConvNeuron) -> None:
 def _layer(planner: Planner, node: Node, conv: IntConv2d, out: Value, neurons: PlacedNeurons | None) -> None:
     value = planner.values[source_of(node)]
     neuron, places = (neurons.neuron, neurons.places) if neurons else (None, ())
+    width = conv.tile_width or planner.width_for(neuron)
     if conv.kernel in (EVENT_ROWS, STAGGERED_ROWS):
-        lists, *inputs = planner.event_list(value, conv, planner.width_for(neuron))
-        code = LayerCode(conv, lists, out.layout, neuron, planner.width_for(neuron))
+        lists, *inputs = planner.event_list(value, conv, width)
+        code = LayerCode(conv, lists, out.layout, neuron, width)
     else:
         value = planner.as_bytes(value, max(conv.padding), signed=conv.levels.low < 0)
         assert isinstance(value.layout, Bytes)
         inputs = [value.place]
-        code = LayerCode(conv, value.layout, out.layout, neuron, planner.width_for(neuron))
+        code = LayerCode(conv, value.layout, out.layout, neuron, width)
     layer = build_layer(planner.program, code, planner.name(conv.layer.replace(".", "_")))
     planner.emit(layer.functions, *inputs, *layer.params, *places, out.place)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch.fx import GraphModule, Node
 from tvm import tirx
 
+from spikenm_compile.costs.row_shapes import tile_for
 from spikenm_compile.graph import INIT, PER_STEP, Region, Role, placeholders, the_input
 from spikenm_compile.lowering.kernels.bit_joins import build_pack
 from spikenm_compile.lowering.kernels.event_list import EventList, build_event_list
@@ -104,8 +105,7 @@ class Planner:
 
     def width_for(self, neuron: Neuron | None) -> int:
         """Channels of a tile, a multiple of 8: the more states a neuron has, the fewer channels fit the registers."""
-        num_states = 1 if neuron is None else max(1, len(neuron.states))
-        return max(8, self.tile_width // num_states // 8 * 8)
+        return tile_for(self.tile_width, 0 if neuron is None else len(neuron.states))
 
     def as_bytes(self, value: Value, halo: int, *, signed: bool) -> Value:
         """Whole numbers, one byte each, with at least that halo."""

@@ -16,10 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from spikenm_compile.costs.row_shapes import padded_row, weight_bits
 from spikenm_compile.lowering.tir import Expr, T
-
-ROW_PADDING = 16
-"""Weight rows are padded to this many bytes, the smallest vector of all targets."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,7 @@ class RowFormat(Enum):
 
     def row_bytes(self, width: int) -> int:
         """Bytes of a row of that many columns."""
-        num_bytes = -(-width // 2) if self is RowFormat.INT4 else width
-        return -(-num_bytes // ROW_PADDING) * ROW_PADDING
+        return padded_row(width, 4 if self is RowFormat.INT4 else 8)
 
     def columns(self, row_bytes: int) -> int:
         """Columns that such a row holds, padding included."""
@@ -83,11 +80,6 @@ class RowFormat(Enum):
         return Slot(byte, T.int32(0), T.Select(in_byte < half, T.int32(self.bias), T.int32(0)))
 
 
-FEWEST_NIBBLES = 64
-"""Columns from which on a row of int4 is quicker than one of int7: few bytes do not pay for taking nibbles apart."""
-
-
 def format_of(largest: int, width: int) -> RowFormat:
     """The quickest format for weights of that magnitude in rows of that many columns."""
-    formats = (*([RowFormat.INT4] if width >= FEWEST_NIBBLES else []), RowFormat.INT7, RowFormat.INT8)
-    return next(f for f in formats if largest <= f.largest)
+    return {4: RowFormat.INT4, 7: RowFormat.INT7, 8: RowFormat.INT8}[weight_bits(largest, width)]

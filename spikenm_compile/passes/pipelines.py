@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from torch import Tensor
+
+from spikenm_compile.costs.advice import NO_ADVISOR, Advisor
 from spikenm_compile.ops import Levels
+from spikenm_compile.passes.annotate_density import AnnotateDensity
 from spikenm_compile.passes.annotate_levels import AnnotateLevels
 from spikenm_compile.passes.base import Pass
 from spikenm_compile.passes.convert_avg_pool_to_sum import ConvertAvgPoolToSum
@@ -20,7 +24,12 @@ from spikenm_compile.pattern import Pattern
 
 
 def lowering(
-    levels: Levels, pattern: Pattern, families: tuple[str, ...], weight_type: str = "int8"
+    levels: Levels,
+    pattern: Pattern,
+    families: tuple[str, ...],
+    weight_type: str = "int8",
+    samples: Tensor | None = None,
+    advisor: Advisor = NO_ADVISOR,
 ) -> tuple[Pass, ...]:
     """Float step graph to lowered graph.
 
@@ -29,6 +38,8 @@ def lowering(
         pattern: that unmarked layers are tried with.
         families: kernel families of the target, best first.
         weight_type: integers that the weights become (passes.quantize_weights).
+        samples: inputs of the step graph that densities are measured on; None: they stay unknown.
+        advisor: what is known of the times of kernels.
     """
     return (
         # what can be computed at all
@@ -47,5 +58,6 @@ def lowering(
         # how a target stores and computes them
         PackNMWeights(pattern),
         FuseNeuron(),
-        SelectKernels(families),
+        AnnotateDensity(samples),
+        SelectKernels(families, advisor),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,16 +11,20 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.fx import GraphModule
 
+from spikenm_compile.costs import amounts
+from spikenm_compile.costs.advice import NO_ADVISOR, Advisor
+from spikenm_compile.costs.layer_call import LayerCall
 from spikenm_compile.errors import PassError
+from spikenm_compile.layer_calls import layer_call, layer_nodes
 from spikenm_compile.ops import IntConv2d
 from spikenm_compile.passes.base import Pass
 from spikenm_compile.passes.fuse_neuron import FuseNeuron
 
-STAGGERED_ROWS = "staggered-rows"
+STAGGERED_ROWS = amounts.STAGGERED_ROWS
 """Each spike adds, at each tap, a weight row of the one slab of outputs that it reaches: time ∝ spikes · N/M."""
-EVENT_ROWS = "event-rows"
+EVENT_ROWS = amounts.EVENT_ROWS
 """Each spike adds one weight row: time is proportional to the number of spikes."""
-DENSE_ROWS = "dense-rows"
+DENSE_ROWS = amounts.DENSE_ROWS
 """Multiplies every level: takes any integer input."""
 SPIKE_ROWS = "spike-rows"
 """Reads spikes off their bits, each adds one weight row; groups and dilation too."""
@@ -42,7 +47,7 @@ TENSOR_CORE_UNIT = 32
 
 @dataclass(frozen=True)
 class SelectKernels(Pass):
-    """Set `kernel` of each layer to the first of the target's families that takes it, and add the reason to `why`.
+    """Set `kernel` of each layer to the quickest of the target's families that take it, and add the reason to `why`.
 
     Given:
         %lif2 = IntConvNeuron[lif2](%spikes1, %lif2_v)
@@ -57,16 +62,29 @@ class SelectKernels(Pass):
     runs_after: ClassVar[tuple[type[Pass], ...]] = (FuseNeuron,)
 
     families: tuple[str, ...]
+    """Best first, which counts where no times are known."""
+    advisor: Advisor = NO_ADVISOR
+    """What is known of kernels' times."""
 
     def apply(self, graph_module: GraphModule) -> bool:
         """Annotates modules."""
         changed = False
-        for module in graph_module.modules():
-            if isinstance(module, IntConv2d) and not module.kernel:
-                module.kernel, reason = choose(module, self.families)
-                module.why = f"{module.why}; {reason}{_small_weights(module)}"
+        for node, conv in layer_nodes(graph_module):
+            if not conv.kernel:
+                self._choose(conv, layer_call(graph_module, node, conv))
                 changed = True
         return changed
+
+    def _choose(self, conv: IntConv2d, call: LayerCall | None) -> None:
+        conv.kernel, reason = choose(conv, self.families)
+        taking = [family for family in self.families if REFUSALS[family](conv) is None]
+        advice = None if call is None else self.advisor.advise(call, taking)
+        if call is not None and advice is not None:
+            conv.kernel, conv.tile_width, conv.microseconds = advice.family, advice.tile_width, advice.microseconds
+            conv.savings = self.advisor.savings(call)
+            if len(taking) > 1 or advice.tile_width is not None:
+                reason = f"{reason}; {advice.reason}" if _refusals(conv, self.families) else advice.reason
+        conv.why = f"{conv.why}; {reason}{_small_weights(conv)}"
 
 
 def _small_weights(conv: IntConv2d) -> str:
@@ -79,16 +97,19 @@ def _small_weights(conv: IntConv2d) -> str:
 
 def choose(conv: IntConv2d, families: tuple[str, ...]) -> tuple[str, str]:
     """(family, reason) for one layer: the first family that takes it, and what kept the better ones away."""
-    refusals: list[str] = []
+    refusals = _refusals(conv, families)
     for family in families:
-        refusal = REFUSALS[family](conv)
-        if refusal is None:
+        if REFUSALS[family](conv) is None:
             return family, refusals[0] if refusals else REASONS[family]
-        if refusal:
-            refusals.append(refusal)
     raise PassError(
         f"layer '{conv.layer}': no kernel family of the target takes it ({'; '.join(refusals)}); choose another target"
     )
+
+
+def _refusals(conv: IntConv2d, families: tuple[str, ...]) -> list[str]:
+    """Why the families before the first that takes the layer do not."""
+    refused = itertools.takewhile(lambda refusal: refusal is not None, (REFUSALS[f](conv) for f in families))
+    return [refusal for refusal in refused if refusal]
 
 
 MAX_CLASSES = 16

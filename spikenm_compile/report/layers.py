@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from spikenm_compile.artifact.manifest import LayerReport, Manifest
 from spikenm_compile.report.memory import format_memory
 from spikenm_compile.report.table import format_table
 
 
+@dataclass(frozen=True)
+class _Column:
+    """Something that is known of some layers."""
+
+    name: str
+    value: Callable[[LayerReport], str]
+    """Empty where it is not known."""
+
+
+_MEASURED = (
+    _Column("active", lambda layer: "" if layer.density is None else f"{100 * layer.density:.1f} %"),
+    _Column("µs", lambda layer: "" if layer.microseconds is None else f"{layer.microseconds:.1f}"),
+)
+
+
 def format_layers(layers: Sequence[LayerReport]) -> str:
-    """One row per layer with weights, and their sums."""
-    header = ("layer", "kind", "weight", "pattern", "non-zeros", "packed B", "float32 B", "kernel", "why")
+    """One row per layer with weights, and their sums; columns of what is known of some layer only."""
+    measured = [column for column in _MEASURED if any(column.value(layer) for layer in layers)]
+    names = ("layer", "kind", "weight", "pattern", "non-zeros", "packed B", "float32 B")
+    header = (*names, *(column.name for column in measured), "kernel", "why")
     rows = [
         (
             layer.name,
@@ -21,6 +39,7 @@ def format_layers(layers: Sequence[LayerReport]) -> str:
             layer.nonzeros,
             layer.bytes_packed,
             layer.bytes_dense,
+            *(column.value(layer) or "-" for column in measured),
             layer.kernel,
             layer.why,
         )
@@ -30,7 +49,8 @@ def format_layers(layers: Sequence[LayerReport]) -> str:
     sparse = sum(layer.pattern is not None for layer in layers)
     ratio = f", {dense / packed:.1f}× below float32" if packed and packed != dense else ""
     total = f"{sparse} of {len(layers)} layers sparse; {packed} bytes packed{ratio}"
-    return f"{format_table(header, rows)}\n{total}"
+    savings = [f"{layer.name}: {layer.savings} of its time" for layer in layers if layer.savings]
+    return "\n".join([format_table(header, rows), total, *savings])
 
 
 def format_why(why: str | None) -> list[str]:

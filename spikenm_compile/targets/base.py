@@ -10,6 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from torch.fx import GraphModule
 
+from spikenm_compile.targets.cpu import Cpu
+
 Emit = Callable[[str, str], None]
 """Called with the name and the text of what a level of the compiler made."""
 
@@ -47,6 +49,11 @@ class Target(Protocol):
     @property
     def families(self) -> tuple[str, ...]:
         """Kernel families it has (passes.select_kernels), best first."""
+        ...
+
+    @property
+    def known_cpu(self) -> Cpu | None:
+        """The CPU that kernels are chosen for by their time; None: the first family that takes a layer is chosen."""
         ...
 
     def build(

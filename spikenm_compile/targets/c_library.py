@@ -51,6 +51,11 @@ class CLibrary:
         """One line."""
         return f"C library and header for {self.cpu.machine} ({self.cpu.mcpu}, {self.cpu.vector_bits}-bit vectors)"
 
+    @property
+    def known_cpu(self) -> Cpu:
+        """That of the library."""
+        return self.cpu
+
     def build(
         self,
         lowered: GraphModule,

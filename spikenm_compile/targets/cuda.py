@@ -29,6 +29,7 @@ class Cuda:
     name: str = "cuda"
     summary: str = "kernels for NVIDIA GPUs from Ampere on, 2:4 layers on sparse tensor cores"
     families: tuple[str, ...] = (SPARSE_TENSOR_CORE, DENSE_TENSOR_CORE, CUDA_CORE)
+    known_cpu: None = None
     gpus: tuple[Gpu, ...] = GPUS
     """To compile for."""
     batch: int = 64

@@ -11,7 +11,7 @@ from torch.fx import GraphModule
 
 from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS, STAGGERED_ROWS
 from spikenm_compile.targets.base import Contents, Emit, no_emit
-from spikenm_compile.targets.cpu import Cpu, detect
+from spikenm_compile.targets.cpu import Cpu, detect, find_cpu
 from spikenm_compile.targets.linker import link_shared
 from spikenm_compile.targets.toolchain import check_tvm
 
@@ -31,6 +31,11 @@ class Native:
     def summary(self) -> str:
         """One line."""
         return "plain C shared library for this machine's CPU"
+
+    @property
+    def known_cpu(self) -> Cpu | None:
+        """The CPU to build for, if there is a description of it."""
+        return self.cpu or find_cpu()
 
     def build(
         self,

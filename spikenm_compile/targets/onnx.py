@@ -27,6 +27,7 @@ class Onnx:
     name: str = "onnx"
     summary: str = "ONNX models of one step and of a sequence, for ONNX Runtime on any machine (weights stored dense)"
     families: tuple[str, ...] = (ONNX_CONV,)
+    known_cpu: None = None
 
     def build(
         self,

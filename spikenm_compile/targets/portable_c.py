@@ -35,6 +35,7 @@ class PortableC:
     name: str = "c"
     summary: str = "portable C99 sources for any compiler and machine"
     families: tuple[str, ...] = (SPIKE_ROWS, LEVEL_ROWS)
+    known_cpu: None = None
     rows: Rows = "dense"
     """How weights are stored: with their zeros (dense), which is quickest where there are vectors; without (sparse); or
     whichever is smaller by layer (auto), which is also quicker where there are none."""

@@ -10,6 +10,9 @@ from conftest import CheckGolden
 from step_graphs import StepGraphBuilder
 from torch.fx import GraphModule
 
+from spikenm_compile.costs.advice import Advisor
+from spikenm_compile.costs.amounts import Amounts, Caches
+from spikenm_compile.costs.cpu_costs import CpuCosts
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import format_graph, run_steps
 from spikenm_compile.ops import SPIKES, IntConv2d, Levels
@@ -157,6 +160,26 @@ def test_the_reason_is_added_to_that_of_the_pattern() -> None:
         (DENSE_ROWS, "packed; input is 0..255 × 0.0625, not spikes"),
         (EVENT_ROWS, "packed; input is spikes: silent ones cost nothing"),
     ]
+
+
+COSTS = CpuCosts(128, Caches(2**15, 2**20), Amounts(calls=10_000, sums=1000, multiplied=0.02))
+
+
+def test_times_that_are_known_decide() -> None:
+    def select(density: float | None) -> list[IntConv2d]:
+        graph = two_layers()
+        convs = [m for m in graph.modules() if isinstance(m, IntConv2d)]
+        for conv in convs:
+            conv.density = density
+        SelectKernels(NATIVE, Advisor(COSTS)).apply(graph)
+        return convs
+
+    first, second = select(0.25)
+    assert (first.kernel, first.why) == (DENSE_ROWS, "packed; input is 0..255 × 0.0625, not spikes")
+    assert second.kernel == DENSE_ROWS
+    assert second.why == "packed; dense rows: 10 µs predicted at 25 % spikes, event rows 46 µs"
+    assert all(c.microseconds for c in (first, second))
+    assert [c.kernel for c in select(None)] == [DENSE_ROWS, EVENT_ROWS]
 
 
 def test_a_layer_that_no_family_takes_is_an_error() -> None:

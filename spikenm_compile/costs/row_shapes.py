@@ -1,0 +1,36 @@
+"""Shapes of the weight rows that event-driven kernels add, as far as their time depends on them."""
+
+from __future__ import annotations
+
+ROW_PADDING = 16
+"""Weight rows are padded to this many bytes, the smallest vector of all targets."""
+FEWEST_NIBBLES = 64
+"""Columns from which on a row of int4 is quicker than one of int7: few bytes do not pay for taking nibbles apart."""
+WORTH_A_PASS = 64
+"""Outputs whose rows pay for a pass over the events: with fewer, the branch miss at the list's end costs more."""
+
+
+def weight_bits(largest: int, width: int) -> int:
+    """Bits of the quickest rows of that many columns for weights of that magnitude: 4, 7 or 8."""
+    if largest <= 7 and width >= FEWEST_NIBBLES:
+        return 4
+    return 7 if largest <= 63 else 8
+
+
+def padded_row(width: int, bits: int) -> int:
+    """Bytes of a row of so many columns; two columns of 4 bits share one."""
+    num_bytes = -(-width // 2) if bits == 4 else width
+    return -(-num_bytes // ROW_PADDING) * ROW_PADDING
+
+
+def input_classes(outputs: int, slabs: int, tile_width: int) -> int:
+    """Classes to part the inputs of a staggered layer into: fewer than slabs where these are narrow, 2 at least."""
+    divisors = [k for k in range(2, slabs + 1) if slabs % k == 0]
+    wide = [k for k in divisors if outputs // k >= min(WORTH_A_PASS, tile_width)]
+    chosen = max(wide, default=divisors[0])
+    return chosen if outputs // chosen <= tile_width else slabs
+
+
+def tile_for(tile_width: int, num_states: int) -> int:
+    """Outputs of a tile, a multiple of 8: the more states a neuron has, the fewer outputs fit the registers."""
+    return max(8, tile_width // max(1, num_states) // 8 * 8)

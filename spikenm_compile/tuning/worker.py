@@ -1,0 +1,91 @@
+"""A warm process that measures: what breaks in generated code breaks there, and costs one trial."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from types import TracebackType
+from typing import Self
+
+from spikenm_compile.costs.trials import Kernel, Timing, Trial
+from spikenm_compile.errors import SpikenmError
+from spikenm_compile.targets.cpu import Cpu
+from spikenm_compile.tuning.measure import Measurer
+from spikenm_compile.tuning.tasks import Task
+
+PATIENCE = 120.0
+"""Seconds that a trial may take, compiling included."""
+
+
+class Worker:
+    """Starts its process when there is something to measure, and again after it broke."""
+
+    def __init__(self, cpu: Cpu, patience: float = PATIENCE) -> None:
+        self._cpu, self._patience = cpu, patience
+        self._process: multiprocessing.process.BaseProcess | None = None
+        self._connection: Connection | None = None
+        self._task: Task | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def __call__(self, task: Task, kernel: Kernel) -> Trial:
+        """One trial."""
+        connection = self._connection or self._start()
+        try:
+            connection.send((task if task is not self._task else None, kernel))
+            self._task = task
+            if not connection.poll(self._patience):
+                return self._broken(task, kernel, f"took more than {self._patience:.0f} seconds")
+            answer: Timing | str = connection.recv()
+        except (EOFError, ConnectionError):
+            return self._broken(task, kernel, "the process that measured it died")
+        if isinstance(answer, str):
+            return Trial(task.key, kernel, None, answer)
+        return Trial(task.key, kernel, answer)
+
+    def _broken(self, task: Task, kernel: Kernel, failure: str) -> Trial:
+        self._stop()
+        return Trial(task.key, kernel, None, failure)
+
+    def _start(self) -> Connection:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=serve, args=(theirs, self._cpu), daemon=True)
+        self._process.start()
+        theirs.close()
+        return self._connection
+
+    def _stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        if self._connection is not None:
+            self._connection.close()
+        self._process = self._connection = self._task = None
+
+
+def serve(connection: Connection, cpu: Cpu) -> None:
+    """Answer (a task if it is another, a kernel) with its timing, or with the sentence that says why there is none."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that writes the log, which ends this one
+    with suppress(EOFError, ConnectionError):  # the other process has ended
+        _answer(connection, cpu)
+
+
+def _answer(connection: Connection, cpu: Cpu) -> None:
+    measurer: Measurer | None = None
+    while True:
+        task, kernel = connection.recv()
+        measurer = measurer if task is None else Measurer(task, cpu)
+        assert measurer is not None
+        try:
+            connection.send(measurer(kernel))
+        except SpikenmError as error:
+            connection.send(str(error))
