@@ -1,8 +1,8 @@
 """Weights in parts that fit a processor's cache: equations of many passes read and write memory once.
 
 A part is a run of whole rows (outputs) of tensors of one shape [O, I, *kernel]. Its groups are [O, I/M, *kernel, M],
-like those of `Pattern.groups` but for the place of I/M. They are copied members first, so that sums and comparisons over
-M members run over long rows instead of M neighbours. Equations over groups [..., M] hold for a part as for a whole.
+like those of `Pattern.groups` but for the place of I/M. They are copied members first, so that sums and comparisons
+over M members run over long rows instead of M neighbours. Equations over groups [..., M] hold for parts as for wholes.
 """
 
 from __future__ import annotations
