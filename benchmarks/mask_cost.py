@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import functools
 import itertools
 import os
 import platform
@@ -37,7 +38,7 @@ CHANNELS = (3, 64, 128, 256, 256, 512, 512, 512, 512)
 POOLED = {0, 1, 3, 5, 7}
 """Convolutions that a pooling follows."""
 PATTERN = "2:4"
-WARM_UP, MEMORY_STEPS = 2, 3
+WARM_UP, MEMORY_STEPS = 1, 3
 RESULTS = Path(__file__).parent / "results" / "mask_cost.md"
 
 WITHOUT_EID = Schedule(eid=0.0)
@@ -182,12 +183,14 @@ def main() -> int:
         return 0
     head = ["# What learning masks costs", "", f"{datetime.date.today()}, {machine()}.", ""]
     what = f"Spiking VGG-11, T = {STEPS}, batch {BATCH}, {PATTERN}, {arguments.rounds} rounds: `make bench-mask-cost`."
-    lines = [*head, what, "", *memory_table()]
-    for threads in arguments.threads:
-        lines += time_table(threads, arguments.rounds)
+    lines = [*head, what, ""]
+    tables: list[Callable[[], list[str]]] = [memory_table]
+    tables += [functools.partial(time_table, threads, arguments.rounds) for threads in arguments.threads]
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text("\n".join(lines).rstrip() + "\n")
-    print("\n".join(lines))
+    for table in tables:  # what is measured is written, whatever becomes of the next
+        lines += table()
+        RESULTS.write_text("\n".join(lines).rstrip() + "\n")
+    print(RESULTS.read_text())
     return 0
 
 
