@@ -35,7 +35,7 @@ def test_the_shell_lines_parse() -> None:
     lines = [line.split("#")[0].split() for block in blocks("") for line in block.splitlines()]
     commands = [words[3:] for words in lines if words[:3] == ["python", "-m", "spikenm_compile"]]
     builds = [words[3:] for words in lines if words[:3] == ["python", "-m", "spikenm_compile.build"]]
-    assert len(commands) == 4
+    assert len(commands) == 5
     assert len(builds) == 2
     for words in commands:
         make_parser().parse_args(words)
