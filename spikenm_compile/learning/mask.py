@@ -198,9 +198,14 @@ class MaskLearner(nn.Module, ABC):
         if trained is not None and trained.tolist() != self.nm.tolist():
             error_msgs.append(_other_identity(prefix, trained.tolist(), self))
             return
+        adapted = self.adapted(state_dict, prefix)
         super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+            adapted, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+
+    def adapted(self, state_dict: Mapping[str, Any], prefix: str) -> Mapping[str, Any]:
+        """The state of a checkpoint as this learner has it; its own keys begin with `prefix`."""
+        return state_dict
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_sample": None}

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import nn
 from torch.fx import Node
 
@@ -20,7 +19,7 @@ from spikenm_compile.lowering.kernels.neuron import build_neuron
 from spikenm_compile.lowering.kernels.neuron_tile import Output
 from spikenm_compile.lowering.kernels.pools import build_max_pool_bits, build_max_pool_floats, build_sum_pool
 from spikenm_compile.lowering.kernels.quantize import build_quantize
-from spikenm_compile.lowering.kernels.values import Operand, Operation
+from spikenm_compile.lowering.kernels.values import OPERATIONS, Operand, Operation
 from spikenm_compile.lowering.layer_rows import outputs_apart
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Planes
 from spikenm_compile.lowering.native_layers import LayerCode, build_layer, place_constants
@@ -40,14 +39,6 @@ from spikenm_compile.ops import IntConv2d, IntConvNeuron, NeuronStep, QuantizeIn
 from spikenm_compile.passes.select_kernels import EVENT_ROWS, STAGGERED_ROWS
 
 KERNELS = "native"
-
-OPERATIONS: dict[Any, Operation] = {
-    operator.add: "add",
-    operator.sub: "sub",
-    operator.mul: "mul",
-    operator.truediv: "div",
-    torch.maximum: "maximum",
-}
 
 
 def plan_node(planner: Planner, node: Node) -> None:

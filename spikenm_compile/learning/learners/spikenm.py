@@ -92,20 +92,11 @@ class SpikeNM(WeightLogits):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_events": None}
 
-    def _load_from_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        local_metadata: Mapping[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
+    def adapted(self, state_dict: Mapping[str, Any], prefix: str) -> Mapping[str, Any]:
         """A checkpoint without credit starts a new one; credit that nothing uses here is left out."""
         own = {key: value for key, value in state_dict.items() if key.startswith(prefix)}
         if self.credit is None:
             own.pop(f"{prefix}credit", None)
         elif f"{prefix}nm" in own:
             own.setdefault(f"{prefix}credit", torch.zeros_like(self.credit))
-        super()._load_from_state_dict(own, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
+        return own

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import nn
 from torch.fx import Node
 
@@ -34,7 +33,7 @@ from spikenm_compile.lowering.cuda.specs import (
 )
 from spikenm_compile.lowering.cuda.tensors import LevelBytes, Planes, Reals, SpikeWords
 from spikenm_compile.lowering.exact import check_exact
-from spikenm_compile.lowering.kernels.values import Operation
+from spikenm_compile.lowering.kernels.values import OPERATIONS
 from spikenm_compile.lowering.layout import Geometry
 from spikenm_compile.lowering.nodes import (
     accumulated,
@@ -50,14 +49,6 @@ from spikenm_compile.ops import IntConv2d, IntConvNeuron, NeuronStep, QuantizeIn
 from spikenm_compile.passes.select_kernels import SPARSE_TENSOR_CORE
 
 KERNELS = "CUDA"
-
-OPERATIONS: dict[Any, Operation] = {
-    operator.add: "add",
-    operator.sub: "sub",
-    operator.mul: "mul",
-    operator.truediv: "div",
-    torch.maximum: "maximum",
-}
 
 
 def plan_node(planner: Planner, node: Node) -> None:

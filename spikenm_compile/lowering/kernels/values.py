@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import operator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from tvm import tirx
 
 from spikenm_compile.lowering import tir
@@ -14,6 +16,15 @@ from spikenm_compile.lowering.layout import WORD, Bits, Layout
 from spikenm_compile.lowering.tir import Buffer, Expr, T
 
 Operation = Literal["add", "sub", "mul", "div", "maximum"]
+
+OPERATIONS: Mapping[Any, Operation] = {
+    operator.add: "add",
+    operator.sub: "sub",
+    operator.mul: "mul",
+    operator.truediv: "div",
+    torch.maximum: "maximum",
+}
+"""Function of a lowered graph -> its operation."""
 
 INFINITY_BITS = 0x7F800000
 """Of infinity; above it, but for the sign, begin those of NaN."""
