@@ -11,7 +11,7 @@ from torch.fx import Graph, GraphModule
 
 from spikenm_compile.graph import INIT, LEVELS, PER_STEP, REGION, ROLE, SHAPE, Region, Role, result
 from spikenm_compile.lowering.kernels.values import Operand
-from spikenm_compile.lowering.layout import Bits, Bytes
+from spikenm_compile.lowering.layout import Bits, Bytes, Layout
 from spikenm_compile.lowering.native_nodes import plan_node
 from spikenm_compile.lowering.planner import Planner, Value
 from spikenm_compile.lowering.program import Place, Program
@@ -67,19 +67,21 @@ class LayerProgram:
     source: Bits | Bytes
     """Layout of its input in the arena."""
     source_place: Place
+    output: Layout
     output_place: Place
     output_bytes: int
 
 
-def plan_layer(lowered: GraphModule, tile_width: int) -> LayerProgram:
+def plan_layer(lowered: GraphModule, tile_width: int, prefix: str = "spikenm") -> LayerProgram:
     """Plan the layer's own kernels: its event lists, if it reads some, or its bytes, the layer, and its neurons.
 
     Args:
         lowered: made by `one_layer`.
         tile_width: the target's.
+        prefix: how the names of all functions begin.
     """
     num_steps = lowered.meta["num_steps"]
-    planner = Planner(lowered, tile_width, num_steps)
+    planner = Planner(lowered, tile_width, num_steps, prefix)
     planner.region = Region.STEP
     x, node = (next(n for n in lowered.graph.nodes if n.op == op) for op in ("placeholder", "call_module"))
     channels, height, width = x.meta[SHAPE]
@@ -93,4 +95,4 @@ def plan_layer(lowered: GraphModule, tile_width: int) -> LayerProgram:
     planner.values[x] = Value(Operand(layout, False), place)
     plan_node(planner, node)
     out = planner.values[result(lowered)]
-    return LayerProgram(planner.program, layout, place, out.place, out.layout.num_bytes(num_steps))
+    return LayerProgram(planner.program, layout, place, out.layout, out.place, out.layout.num_bytes(num_steps))
