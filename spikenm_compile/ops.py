@@ -9,6 +9,8 @@ long as `exact_dtype` has proved the bound; above it the reference computes in f
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -63,6 +65,17 @@ class QuantizeInput(nn.Module):
         return str(self.levels)
 
 
+@dataclass(frozen=True)
+class Alternative:
+    """A second kernel of a layer, for calls whose inputs are denser than most, or sparser."""
+
+    kernel: str
+    """Kernel family."""
+    density: float
+    """Share of inputs that are not zero from which on it is quicker, or below which."""
+    is_denser: bool
+
+
 class IntConv2d(nn.Module):
     """Convolution of levels with int8 weights, and the scale and bias that make a float32 current of the sum.
 
@@ -104,6 +117,8 @@ class IntConv2d(nn.Module):
         """Kernel family. Set by `select-kernels`."""
         self.tile_width: int | None = None
         """Outputs that one pass over the inputs computes, where that was measured to be best; None: the target's."""
+        self.alternative: Alternative | None = None
+        """A second kernel beside it. Set by `select-kernels`."""
         self.microseconds: float | None = None
         """Time of one call of T steps, measured or predicted. Set by `select-kernels`; None: not known."""
         self.savings = ""

@@ -21,7 +21,7 @@ from tvm.script.ir_builder import IRBuilder
 
 from spikenm_compile.graph import Region
 from spikenm_compile.lowering import tir
-from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
+from spikenm_compile.lowering.program import Call, Choice, Place, Program, Space, Steps
 from spikenm_compile.lowering.tir import Buffer, Expr, T
 
 ENTRY_OF = {Region.BEFORE: "before", Region.STEP: "steps", Region.AFTER: "after"}
@@ -69,11 +69,14 @@ def _prepare(program: Program) -> tirx.PrimFunc:
     return builder.get()
 
 
-def _entry(name: str, calls: Sequence[Call]) -> tirx.PrimFunc:
+def _entry(name: str, calls: Sequence[Call | Choice]) -> tirx.PrimFunc:
     with IRBuilder() as builder, T.prim_func(s_tir=True):
         spaces, (num_steps,) = _signature(name, ARGUMENTS, ("num_steps",))
         for call in calls:
-            _call(call, spaces, num_steps)
+            if isinstance(call, Choice):
+                _choice(call, spaces, num_steps)
+            else:
+                _call(call, spaces, num_steps)
         T.evaluate(T.int32(0))
     return builder.get()
 
@@ -98,6 +101,15 @@ def _call(call: Call, spaces: dict[Space, Buffer], num_steps: Expr) -> None:
     steps = num_steps if call.steps is Steps.ALL else T.int32(1)
     arguments = [_address(place, spaces) for place in call.places]
     T.evaluate(T.call_extern("int32", call.function, *arguments, steps))
+
+
+def _choice(choice: Choice, spaces: dict[Space, Buffer], num_steps: Expr) -> None:
+    is_many = spaces[choice.is_many.space][choice.is_many.offset]
+    with T.If(is_many != T.uint8(0)):
+        for branch, calls in ((T.Then, choice.many), (T.Else, choice.few)):
+            with branch():
+                for call in calls:
+                    _call(call, spaces, num_steps)
 
 
 def _address(place: Place, spaces: dict[Space, Buffer]) -> Expr:

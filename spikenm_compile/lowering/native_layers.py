@@ -115,6 +115,10 @@ def stored_bytes(conv: IntConv2d) -> dict[str, int]:
 
 
 def _stored(program: Program, tensor: str, num_bytes: int) -> Place:
+    """Where a stored tensor lies; two kernels of a layer read the same."""
+    found = next((part for part in program.packed if part["tensor"] == tensor), None)
+    if found is not None:
+        return Place(Space.PACKED, found["offset"])
     place = program.allocate(Space.PACKED, num_bytes)
     if num_bytes:
         entry: dict[str, Any] = {"tensor": tensor, "offset": place.offset, "bytes": num_bytes}

@@ -12,6 +12,7 @@ from torch.fx import Node
 
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import LEVELS, Region, Role, module_of, placeholders
+from spikenm_compile.lowering.alternatives import kernels_of, plan_kernels
 from spikenm_compile.lowering.exact import check_exact
 from spikenm_compile.lowering.kernels.bit_joins import build_and, build_not
 from spikenm_compile.lowering.kernels.joins import build_accumulate, build_join, build_over_steps, build_with_scalar
@@ -96,19 +97,25 @@ def _view(planner: Planner, node: Node, _module: nn.Module) -> None:
 
 def _conv(planner: Planner, node: Node, conv: IntConv2d) -> None:
     planner.values[node] = out = planner.new(Floats(*size_of(node)))
-    _layer(planner, node, conv, out, None)
+    plan_kernels(planner, planner.values[source_of(node)], conv, lambda c: _layer(planner, node, c, out, None))
 
 
 def _conv_neuron(planner: Planner, node: Node, module: IntConvNeuron) -> None:
     neurons = _place_neurons(planner, node, module.neuron)
     # A fused kernel writes whole bytes of spikes: every group or slab of output channels must start at one.
-    apart = outputs_apart(module.conv)
-    if apart == module.conv.weight.shape[0] or apart % 8 == 0:
-        _layer(planner, node, module.conv, neurons.out, neurons)
+    if all(_fills_bytes(conv) for conv in kernels_of(module.conv)):
+        source = planner.values[source_of(node)]
+        plan_kernels(planner, source, module.conv, lambda c: _layer(planner, node, c, neurons.out, neurons))
         return
     current = planner.new(Floats(*size_of(node)))
-    _layer(planner, node, module.conv, current, None)
+    source = planner.values[source_of(node)]
+    plan_kernels(planner, source, module.conv, lambda c: _layer(planner, node, c, current, None))
     _emit_neurons(planner, neurons, [current])
+
+
+def _fills_bytes(conv: IntConv2d) -> bool:
+    apart = outputs_apart(conv)
+    return apart == conv.weight.shape[0] or apart % 8 == 0
 
 
 def _layer(planner: Planner, node: Node, conv: IntConv2d, out: Value, neurons: PlacedNeurons | None) -> None:

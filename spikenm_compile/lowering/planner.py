@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch.fx import GraphModule, Node
@@ -16,7 +17,7 @@ from spikenm_compile.lowering.kernels.values import Operand, build_convert
 from spikenm_compile.lowering.layer_rows import event_list_of
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Layout, Planes
 from spikenm_compile.lowering.nodes import halo_of, size_of
-from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
+from spikenm_compile.lowering.program import Call, Choice, Place, Program, Space, Steps
 from spikenm_compile.lowering.state_updates import going_round, in_place
 from spikenm_compile.neurons import Neuron
 from spikenm_compile.ops import IntConv2d
@@ -73,6 +74,22 @@ class Planner:
         self.program.functions += functions
         call = Call(str(functions[-1].attrs["global_symbol"]), places, steps or default)
         self.program.calls[self.region].append(call)
+
+    def emit_choice(self, is_many: Place, few: Callable[[], None], many: Callable[[], None]) -> None:
+        """Of what the two plan, run one: what a byte says."""
+        steps = Steps.ALL if self.region is Region.STEP else Steps.ONE
+        choice = Choice(is_many, self._apart(few), self._apart(many), steps)
+        self.program.calls[self.region].append(choice)
+
+    def _apart(self, plan: Callable[[], None]) -> tuple[Call, ...]:
+        """The calls that `plan` emits, taken out of the region's; nobody else finds what it converts or lists."""
+        calls = self.program.calls[self.region]
+        before, converted, lists = len(calls), dict(self._converted), dict(self._lists)
+        plan()
+        self._converted, self._lists = converted, lists
+        own = [call for call in calls[before:] if isinstance(call, Call)]
+        del calls[before:]
+        return tuple(own)
 
     def new(self, layout: Layout, *, is_static: bool | None = None) -> Value:
         """A buffer in the arena, by default for every step if this is the region of steps."""

@@ -56,6 +56,22 @@ class Call:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Calls for few events and calls for many that give the same; a byte, written by a call before, says which run."""
+
+    is_many: Place
+    """Not zero: many."""
+    few: tuple[Call, ...]
+    many: tuple[Call, ...]
+    steps: Steps
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """Of all of its calls, and of the byte."""
+        return (self.is_many, *(place for call in (*self.few, *self.many) for place in call.places))
+
+
+@dataclass(frozen=True)
 class ArenaBuffer:
     """A buffer in the arena."""
 
@@ -77,7 +93,7 @@ class Program:
     prepare: list[Call] = field(default_factory=list)
     copies: list[tuple[Place, Place, int]] = field(default_factory=list)
     """(from `packed`, to `params`, float32 values) that preparation copies."""
-    calls: dict[Region, list[Call]] = field(default_factory=lambda: {region: [] for region in Region})
+    calls: dict[Region, list[Call | Choice]] = field(default_factory=lambda: {region: [] for region in Region})
     sizes: dict[Space, int] = field(default_factory=lambda: dict.fromkeys(Space, 0))
     buffers: list[ArenaBuffer] = field(default_factory=list)
     """All of the arena."""

@@ -18,7 +18,7 @@ from tvm import tirx
 
 from spikenm_compile.graph import Region
 from spikenm_compile.lowering.kernels.clear import build_clear
-from spikenm_compile.lowering.program import ArenaBuffer, Call, Program, Space, padded
+from spikenm_compile.lowering.program import ArenaBuffer, Call, Choice, Place, Program, Space, padded
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _lifetimes(program: Program, keep: frozenset[str]) -> dict[int, Lifetime]:
     return {offset: Lifetime(first[offset], last[offset]) for offset in first}
 
 
-def _arena_offsets(call: Call, frame: int) -> list[int]:
+def _arena_offsets(call: Call | Choice, frame: int) -> list[int]:
     """Buffers that a call is given; the frame may be what it is given as input."""
     own = [place.offset for place in call.places if place.space is Space.ARENA]
     return own + [frame for place in call.places if place.space is Space.INPUT]
@@ -93,11 +93,11 @@ def _assign(buffers: list[ArenaBuffer], lifetimes: Mapping[int, Lifetime]) -> tu
     return offsets, max((end for _, end, _ in placed), default=0)
 
 
-def _cleared(program: Program, functions: list[tirx.PrimFunc]) -> dict[Region, list[Call]]:
+def _cleared(program: Program, functions: list[tirx.PrimFunc]) -> dict[Region, list[Call | Choice]]:
     """The calls, each buffer with gaps cleared in front of the call that is given it first."""
     with_gaps = {buffer.offset: buffer.zero_bytes for buffer in program.buffers if buffer.zero_bytes}
     names: dict[int, str] = {}
-    result: dict[Region, list[Call]] = {region: [] for region in Region}
+    result: dict[Region, list[Call | Choice]] = {region: [] for region in Region}
     for region in Region:
         for call in program.calls[region]:
             for place in call.places:
@@ -111,6 +111,14 @@ def _cleared(program: Program, functions: list[tirx.PrimFunc]) -> dict[Region, l
     return result
 
 
-def _moved(call: Call, offsets: Mapping[int, int]) -> Call:
-    places = (replace(p, offset=offsets[p.offset]) if p.space is Space.ARENA else p for p in call.places)
-    return replace(call, places=tuple(places))
+def _moved(call: Call | Choice, offsets: Mapping[int, int]) -> Call | Choice:
+    def of(place: Place) -> Place:
+        return replace(place, offset=offsets[place.offset]) if place.space is Space.ARENA else place
+
+    def moved(call: Call) -> Call:
+        return replace(call, places=tuple(map(of, call.places)))
+
+    if isinstance(call, Call):
+        return moved(call)
+    few, many = (tuple(map(moved, calls)) for calls in (call.few, call.many))
+    return replace(call, is_many=of(call.is_many), few=few, many=many)

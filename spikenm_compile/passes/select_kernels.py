@@ -14,9 +14,10 @@ from torch.fx import GraphModule
 from spikenm_compile.costs import amounts
 from spikenm_compile.costs.advice import NO_ADVISOR, Advisor
 from spikenm_compile.costs.layer_call import LayerCall
+from spikenm_compile.costs.second_kernel import second_kernel
 from spikenm_compile.errors import PassError
 from spikenm_compile.layer_calls import layer_call, layer_nodes
-from spikenm_compile.ops import IntConv2d
+from spikenm_compile.ops import Alternative, IntConv2d
 from spikenm_compile.passes.base import Pass
 from spikenm_compile.passes.fuse_neuron import FuseNeuron
 
@@ -84,7 +85,22 @@ class SelectKernels(Pass):
             conv.savings = self.advisor.savings(call)
             if len(taking) > 1 or advice.tile_width is not None:
                 reason = f"{reason}; {advice.reason}" if _refusals(conv, self.families) else advice.reason
+            conv.alternative = self._alternative(call, taking, conv.kernel)
+            reason += _words_of(conv.alternative)
         conv.why = f"{conv.why}; {reason}{_small_weights(conv)}"
+
+    def _alternative(self, call: LayerCall, taking: list[str], kernel: str) -> Alternative | None:
+        costs = self.advisor.costs
+        second = None if costs is None else second_kernel(costs, call, taking, kernel)
+        return None if second is None else Alternative(second.family, second.density, second.is_denser)
+
+
+def _words_of(other: Alternative | None) -> str:
+    """When the second kernel runs."""
+    if other is None:
+        return ""
+    side = "more than" if other.is_denser else "at most"
+    return f"; {other.kernel.replace('-', ' ')} in calls with {side} {100 * other.density:.1f} % spikes"
 
 
 def _small_weights(conv: IntConv2d) -> str:

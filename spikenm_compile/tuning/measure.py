@@ -48,7 +48,7 @@ class Measurer:
 
     def _compile(self, kernel: Kernel) -> OnInputs:
         conv = conv_of(self._task.layer)
-        conv.kernel, conv.tile_width = kernel.family, kernel.tile_width
+        conv.kernel, conv.tile_width, conv.alternative = kernel.family, kernel.tile_width, None
         lowered = one_layer(self._task.layer, self._task.shape, self._task.call.num_steps)
         return OnInputs(NativeLayer(lowered, self._cpu), self._task.inputs)
 

@@ -39,7 +39,7 @@ class NativeLayer:
     """
 
     def __init__(self, lowered: GraphModule, cpu: Cpu) -> None:
-        planned = plan_layer(lowered, cpu.tile_width)
+        self.planned = planned = plan_layer(lowered, cpu.tile_width)
         program, self._num_steps = planned.program, lowered.meta["num_steps"]
         self._library = _load(program, cpu)
         params = aligned_zeros(program.sizes[Space.PARAMS])
@@ -50,7 +50,8 @@ class NativeLayer:
         for state in program.states:
             size = 4 * int(np.prod(state["shape"]))
             self._initial[state["offset"] : state["offset"] + size].view(np.float32)[:] = state["init"]
-        arena, nothing = aligned_zeros(program.sizes[Space.ARENA] + WORD), aligned_zeros(WORD)
+        self.arena = arena = aligned_zeros(program.sizes[Space.ARENA] + WORD)
+        nothing = aligned_zeros(WORD)
         self._source, first = planned.source, planned.source_place.offset
         self._input = arena[first : first + self._source.num_bytes(self._num_steps)]
         self._output = arena[planned.output_place.offset :][: planned.output_bytes]

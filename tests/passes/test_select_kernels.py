@@ -182,6 +182,27 @@ def test_times_that_are_known_decide() -> None:
     assert [c.kernel for c in select(None)] == [DENSE_ROWS, EVENT_ROWS]
 
 
+def test_a_layer_whose_best_kernel_depends_on_its_spikes_has_two() -> None:
+    """14400 multiplications a step take as long as 315 events: 35 % of those that 900 reads of spikes could give."""
+    costs = CpuCosts(128, Caches(2**15, 2**20), Amounts(calls=0, copied_events=14400, multiplied=315))
+
+    def select(density: float) -> IntConv2d:
+        graph = two_layers()
+        _, conv = (m for m in graph.modules() if isinstance(m, IntConv2d))
+        conv.density = density
+        SelectKernels(NATIVE, Advisor(costs)).apply(graph)
+        return conv
+
+    few, many, always = select(0.25), select(0.5), select(0.1)
+    assert few.alternative is not None
+    assert (few.kernel, few.alternative.kernel, few.alternative.is_denser) == (EVENT_ROWS, DENSE_ROWS, True)
+    assert few.why.endswith("; dense rows in calls with more than 35.0 % spikes")
+    assert many.alternative is not None
+    assert (many.kernel, many.alternative.kernel, many.alternative.is_denser) == (DENSE_ROWS, EVENT_ROWS, False)
+    assert many.why.endswith("; event rows in calls with at most 35.0 % spikes")
+    assert (always.kernel, always.alternative) == (EVENT_ROWS, None)
+
+
 def test_a_layer_that_no_family_takes_is_an_error() -> None:
     graph = two_layers()
     message = r"layer 'conv1': no kernel family of the target takes it \(input is 0..255 × 0.0625, not spikes\); choose"
