@@ -13,15 +13,20 @@ from torch.fx import Node
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import LEVELS, Region, Role, module_of, placeholders
 from spikenm_compile.lowering.exact import check_exact
-from spikenm_compile.lowering.kernels.bit_joins import build_and, build_not
+from spikenm_compile.lowering.kernels.bit_joins import build_and, build_not, build_sum
 from spikenm_compile.lowering.kernels.joins import build_accumulate, build_join, build_over_steps, build_with_scalar
 from spikenm_compile.lowering.kernels.neuron import build_neuron
 from spikenm_compile.lowering.kernels.neuron_tile import Output
-from spikenm_compile.lowering.kernels.pools import build_max_pool_bits, build_max_pool_floats, build_sum_pool
+from spikenm_compile.lowering.kernels.pools import (
+    build_max_pool_bits,
+    build_max_pool_floats,
+    build_sum_pool,
+    build_sum_pool_bits,
+)
 from spikenm_compile.lowering.kernels.quantize import build_quantize
 from spikenm_compile.lowering.kernels.values import OPERATIONS, Operand, Operation
 from spikenm_compile.lowering.layer_rows import outputs_apart
-from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Planes
+from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Planes, layout_of
 from spikenm_compile.lowering.native_layers import LayerCode, build_layer, place_constants
 from spikenm_compile.lowering.nodes import (
     accumulated,
@@ -157,11 +162,10 @@ def _place_neurons(planner: Planner, node: Node, module: NeuronStep) -> PlacedNe
 
 
 def _output_layout(planner: Planner, neuron: Neuron, output: Node) -> Output:
-    """Spikes as bits, counts as bytes, real numbers as float32."""
+    """Spikes and small counts as bits, others as bytes, real numbers as float32."""
     if neuron.levels is None:
         return Floats(*size_of(output))
-    halo = planner.halo(output)
-    return Bits(*size_of(output), halo) if neuron.is_binary else Bytes(*size_of(output), halo, neuron.levels.low < 0)
+    return layout_of(neuron.levels, *size_of(output), planner.halo(output))
 
 
 def _neuron(planner: Planner, node: Node, module: NeuronStep) -> None:
@@ -183,7 +187,7 @@ def _max_pool(planner: Planner, node: Node, pool: nn.MaxPool2d) -> None:
     g = Geometry(pair(pool.kernel_size), pair(pool.stride), pair(pool.padding), pair(pool.dilation))
     source = planner.values[source_of(node)]
     if isinstance(source.layout, Bits):
-        bits = Bits(*size_of(node), planner.halo(node))
+        bits = Bits(*size_of(node), planner.halo(node), source.layout.most)
         functions = build_max_pool_bits(planner.name("pool"), source.layout, g, bits)
         out = planner.new(bits)
     else:
@@ -203,22 +207,39 @@ def _sum_pool(planner: Planner, node: Node, pool: nn.AvgPool2d) -> None:
             f"native average pools take spikes and counts and feed layers with weights; use max pooling"
         )
     g = Geometry(pair(pool.kernel_size), pair(pool.stride), pair(pool.padding))
-    layout = Bytes(*size_of(node), planner.halo(node))
+    name, layout = planner.name("pool"), layout_of(levels, *size_of(node), planner.halo(node))
+    if isinstance(source.layout, Bits) and isinstance(layout, Bits):
+        functions = build_sum_pool_bits(name, source.layout, g, layout)
+    else:
+        layout = Bytes(*size_of(node), planner.halo(node))
+        functions = build_sum_pool(name, source.layout, g, layout)
     planner.values[node] = out = planner.new(layout)
-    planner.emit(build_sum_pool(planner.name("pool"), source.layout, g, layout), source.place, out.place)
+    planner.emit(functions, source.place, out.place)
 
 
 def _join(planner: Planner, node: Node) -> None:
     operation: Operation = operation_of(node, OPERATIONS, KERNELS)
-    a, b = (planner.values[source] for source in joined_by(node, KERNELS))
-    levels, size = node.meta.get(LEVELS), size_of(node)
+    sources = joined_by(node, KERNELS)
+    a, b = (planner.values[source] for source in sources)
+    levels, levels_read, size = node.meta.get(LEVELS), [s.meta.get(LEVELS) for s in sources], size_of(node)
     if levels is not None and levels.is_binary and node.target is operator.mul:
         _both(planner, node, a, b)
+        return
+    if operation == "add" and all(value is not None and value.is_unary for value in (levels, *levels_read)):
+        _sum(planner, node, a, b)
         return
     layout = Floats(*size) if levels is None else Bytes(*size, planner.halo(node), levels.low < 0)
     planner.values[node] = out = planner.new(layout)
     functions = build_join(planner.name("join"), operation, a.operand, b.operand, layout)
     planner.emit(functions, a.place, b.place, out.place)
+
+
+def _sum(planner: Planner, node: Node, a: Value, b: Value) -> None:
+    layout = Bits(*size_of(node), planner.halo(node), node.meta[LEVELS].high)
+    left, right = (planner.as_bits(value, 0, s.meta[LEVELS].high) for value, s in zip((a, b), node.args, strict=True))
+    planner.values[node] = out = planner.new(layout)
+    functions = build_sum(planner.name("sum"), left.operand, right.operand, layout)
+    planner.emit(functions, left.place, right.place, out.place)
 
 
 def _both(planner: Planner, node: Node, a: Value, b: Value) -> None:
