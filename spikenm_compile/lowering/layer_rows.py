@@ -35,7 +35,7 @@ def classes_for(conv: IntConv2d, tile_width: int) -> int:
 def event_list_of(conv: IntConv2d, spikes: Bits, tile_width: int) -> EventList:
     """The events that an event-driven layer reads off its input."""
     if conv.kernel != STAGGERED_ROWS:
-        return EventList(spikes)
+        return EventList(spikes, groups=conv.groups)
     return EventList(spikes, Stagger.of(conv, spikes.halo, classes_for(conv, tile_width)))
 
 
@@ -48,8 +48,9 @@ def rows_of(conv: IntConv2d, source: EventList | Bytes, tile_width: int) -> Rows
     if source.stagger is not None and source.stagger.flattened is not None:
         taps, channels = 1, channels * taps
     outputs //= source.classes
+    channels //= source.classes // conv.groups
     weights = format_of(int(conv.weight.abs().max()), min(outputs, tile_width))
-    return Rows(outputs, taps, channels // source.classes, tile_width, weights)
+    return Rows(outputs, taps, channels, tile_width, weights)
 
 
 def stored_weight_of(conv: IntConv2d, source: EventList | Bytes, tile_width: int) -> StoredWeight:

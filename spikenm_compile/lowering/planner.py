@@ -131,12 +131,12 @@ class Planner:
             return value
         return self.as_layout(value, Bytes(layout.height, layout.width, layout.channels, halo, signed))
 
-    def as_bits(self, value: Value, halo: int) -> Value:
-        """Whole numbers, one bit each, set where they are not zero, with at least that halo."""
+    def as_bits(self, value: Value, halo: int, most: int = 1) -> Value:
+        """Spikes, or counts up to `most` in unary, with at least that halo."""
         layout = value.layout
         if isinstance(layout, Bits) and layout.halo >= halo:
             return value
-        return self.as_layout(value, Bits(layout.height, layout.width, layout.channels, halo))
+        return self.as_layout(value, Bits(layout.height, layout.width, layout.channels, halo, most))
 
     def copy_states(self) -> None:
         """At the end of a step: what goes round becomes the state that the next step reads."""
@@ -147,7 +147,7 @@ class Planner:
 
     def event_list(self, value: Value, conv: IntConv2d, tile_width: int) -> tuple[EventList, Place, Place]:
         """Events of a layer's input, built once for all layers that read the same: (layout, start, events)."""
-        spikes = self.as_bits(value, max(conv.padding))
+        spikes = self.as_bits(value, max(conv.padding), conv.levels.high)
         assert isinstance(spikes.layout, Bits)
         lists, num_steps = event_list_of(conv, spikes.layout, tile_width), self.program.max_steps
         key = (spikes.place, lists)

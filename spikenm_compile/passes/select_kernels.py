@@ -24,7 +24,7 @@ from spikenm_compile.passes.fuse_neuron import FuseNeuron
 STAGGERED_ROWS = amounts.STAGGERED_ROWS
 """Each spike adds, at each tap, a weight row of the one slab of outputs that it reaches: time ∝ spikes · N/M."""
 EVENT_ROWS = amounts.EVENT_ROWS
-"""Each spike adds one weight row: time is proportional to the number of spikes."""
+"""Each spike adds one weight row: time is proportional to the number of spikes. A count of n is n spikes."""
 DENSE_ROWS = amounts.DENSE_ROWS
 """Multiplies every level: takes any integer input."""
 SPIKE_ROWS = "spike-rows"
@@ -137,6 +137,10 @@ def _no_staggered_rows(conv: IntConv2d) -> str | None:
     pattern = conv.pattern
     if pattern is None or not pattern.staggered:
         return ""
+    if conv.groups > 1:
+        return f"{conv.groups} channel groups: staggered kernels take one"
+    if conv.dilation != (1, 1):
+        return f"dilation {conv.dilation[0]}: staggered kernels take none"
     outputs, classes = conv.weight.shape[0], pattern.m // pattern.n
     if outputs % classes or classes > MAX_CLASSES:
         return f"{outputs} outputs in {classes} slabs: staggered kernels take equal slabs, {MAX_CLASSES} at most"
@@ -144,11 +148,11 @@ def _no_staggered_rows(conv: IntConv2d) -> str | None:
 
 
 def _no_event_rows(conv: IntConv2d) -> str | None:
-    if not conv.levels.is_binary:
-        return f"input is {conv.levels}, not spikes"
-    if conv.groups > 1:
-        return f"{conv.groups} channel groups"
-    return f"dilation {conv.dilation[0]}" if conv.dilation != (1, 1) else None
+    if not conv.levels.is_unary:
+        return f"input is {conv.levels}, not spikes or small counts"
+    if conv.groups > MAX_CLASSES:
+        return f"{conv.groups} channel groups: event rows take {MAX_CLASSES} at most"
+    return None
 
 
 def _no_spike_rows(conv: IntConv2d) -> str | None:
@@ -202,7 +206,7 @@ REFUSALS: dict[str, Callable[[IntConv2d], str | None]] = {
 
 REASONS = {
     STAGGERED_ROWS: "staggered weights: a spike reads one weight row a tap, for the outputs that it reaches",
-    EVENT_ROWS: "input is spikes: silent ones cost nothing",
+    EVENT_ROWS: "silent inputs cost nothing",
     DENSE_ROWS: "takes any input",
     SPIKE_ROWS: "input is spikes: silent ones cost next to nothing",
     LEVEL_ROWS: "takes any input",

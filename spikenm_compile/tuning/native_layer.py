@@ -79,12 +79,13 @@ class NativeLayer:
 def encode(levels: Levels, layout: Bits | Bytes) -> Memory:
     """Levels [T, C, H, W] in a layout, halo and all."""
     steps, channels, height, width = levels.shape
-    halo, is_bits = layout.halo, isinstance(layout, Bits)
-    depth = layout.pixel * WORD if is_bits else channels
+    halo = layout.halo
+    depth = layout.words * WORD if isinstance(layout, Bits) else channels
     padded = np.zeros((steps, height + 2 * halo, width + 2 * halo, depth), np.int16)
     padded[:, halo : halo + height, halo : halo + width, :channels] = levels.transpose(0, 2, 3, 1)
-    if is_bits:
-        return np.packbits(padded != 0, axis=-1, bitorder="little").reshape(-1)
+    if isinstance(layout, Bits):
+        planes = padded[..., None, :] > np.arange(layout.most)[:, None]
+        return np.packbits(planes, axis=-1, bitorder="little").reshape(-1)
     return padded.astype(np.uint8).reshape(-1)
 
 

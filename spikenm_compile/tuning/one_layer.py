@@ -11,7 +11,7 @@ from torch.fx import Graph, GraphModule
 
 from spikenm_compile.graph import INIT, LEVELS, PER_STEP, REGION, ROLE, SHAPE, Region, Role, result
 from spikenm_compile.lowering.kernels.values import Operand
-from spikenm_compile.lowering.layout import Bits, Bytes, Layout
+from spikenm_compile.lowering.layout import Bits, Bytes, Layout, layout_of
 from spikenm_compile.lowering.native_nodes import plan_node
 from spikenm_compile.lowering.planner import Planner, Value
 from spikenm_compile.lowering.program import Place, Program
@@ -86,11 +86,7 @@ def plan_layer(lowered: GraphModule, tile_width: int, prefix: str = "spikenm") -
     x, node = (next(n for n in lowered.graph.nodes if n.op == op) for op in ("placeholder", "call_module"))
     channels, height, width = x.meta[SHAPE]
     halo, levels = planner.halo(x), x.meta[LEVELS]
-    layout = (
-        Bits(height, width, channels, halo)
-        if levels.is_binary
-        else Bytes(height, width, channels, halo, levels.low < 0)
-    )
+    layout = layout_of(levels, height, width, channels, halo)
     place = planner.new(layout, is_static=False).place
     planner.values[x] = Value(Operand(layout, False), place)
     plan_node(planner, node)

@@ -87,8 +87,8 @@ def test_staggered_weights_that_the_kernels_do_not_take(tmp_path: Path) -> None:
     graph = lower_staggered(b.output(b.mean(n)), x, pattern, 4)
     assert kernels(graph) == {
         "conv1": "dense-rows",
-        "dilated": "dense-rows",
-        "grouped": "dense-rows",
+        "dilated": EVENT_ROWS,
+        "grouped": EVENT_ROWS,
         "unequal": EVENT_ROWS,
         "fc": EVENT_ROWS,
     }

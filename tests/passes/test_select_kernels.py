@@ -62,13 +62,14 @@ def test_golden(check_golden: CheckGolden) -> None:
 
 
 CASES = [
-    (SPIKES, {}, EVENT_ROWS, "input is spikes: silent ones cost nothing"),
-    (Levels(0, 2), {}, DENSE_ROWS, "input is 0..2, not spikes"),
-    (Levels(0, 255, 0.0625), {}, DENSE_ROWS, "input is 0..255 × 0.0625, not spikes"),
-    (SPIKES, {"groups": 2}, DENSE_ROWS, "2 channel groups"),
-    (SPIKES, {"dilation": (2, 2)}, DENSE_ROWS, "dilation 2"),
-    (Levels(0, 2), {"groups": 2, "dilation": (2, 2)}, DENSE_ROWS, "input is 0..2, not spikes"),
-    (SPIKES, {"stride": (2, 2), "padding": (1, 1)}, EVENT_ROWS, "input is spikes: silent ones cost nothing"),
+    (SPIKES, {}, EVENT_ROWS, "silent inputs cost nothing"),
+    (Levels(0, 8), {}, EVENT_ROWS, "silent inputs cost nothing"),
+    (Levels(0, 9), {}, DENSE_ROWS, "input is 0..9, not spikes or small counts"),
+    (Levels(-1, 1), {}, DENSE_ROWS, "input is -1..1, not spikes or small counts"),
+    (Levels(0, 255, 0.0625), {}, DENSE_ROWS, "input is 0..255 × 0.0625, not spikes or small counts"),
+    (SPIKES, {"groups": 32}, DENSE_ROWS, "32 channel groups: event rows take 16 at most"),
+    (Levels(0, 2), {"groups": 2, "dilation": (2, 2)}, EVENT_ROWS, "silent inputs cost nothing"),
+    (SPIKES, {"stride": (2, 2), "padding": (1, 1)}, EVENT_ROWS, "silent inputs cost nothing"),
 ]
 
 
@@ -79,10 +80,11 @@ def test_the_first_family_that_takes_a_layer(levels: Levels, geometry: Any, fami
 
 STAGGERED_CASES: list[tuple[str, Any, str, str]] = [
     ("2:4@stagger", {}, STAGGERED_ROWS, "staggered weights: a spike reads one weight row a tap"),
-    ("2:4@stagger", {"dilation": (2, 2)}, DENSE_ROWS, "dilation 2"),
+    ("2:4@stagger", {"dilation": (2, 2)}, EVENT_ROWS, "dilation 2: staggered kernels take none"),
+    ("2:4@stagger", {"groups": 2}, EVENT_ROWS, "2 channel groups: staggered kernels take one"),
     ("1:3@stagger", {}, EVENT_ROWS, "4 outputs in 3 slabs: staggered kernels take equal slabs, 16 at most"),
     ("1:32@stagger", {}, EVENT_ROWS, "4 outputs in 32 slabs"),
-    ("2:4", {}, EVENT_ROWS, "input is spikes: silent ones cost nothing"),
+    ("2:4", {}, EVENT_ROWS, "silent inputs cost nothing"),
 ]
 
 
@@ -157,8 +159,8 @@ def test_the_reason_is_added_to_that_of_the_pattern() -> None:
     SelectKernels(NATIVE).apply(graph)
     convs = [m for m in graph.modules() if isinstance(m, IntConv2d)]
     assert [(c.kernel, c.why) for c in convs] == [
-        (DENSE_ROWS, "packed; input is 0..255 × 0.0625, not spikes"),
-        (EVENT_ROWS, "packed; input is spikes: silent ones cost nothing"),
+        (DENSE_ROWS, "packed; input is 0..255 × 0.0625, not spikes or small counts"),
+        (EVENT_ROWS, "packed; silent inputs cost nothing"),
     ]
 
 
@@ -175,7 +177,7 @@ def test_times_that_are_known_decide() -> None:
         return convs
 
     first, second = select(0.25)
-    assert (first.kernel, first.why) == (DENSE_ROWS, "packed; input is 0..255 × 0.0625, not spikes")
+    assert (first.kernel, first.why) == (DENSE_ROWS, "packed; input is 0..255 × 0.0625, not spikes or small counts")
     assert second.kernel == DENSE_ROWS
     assert second.why == "packed; dense rows: 10 µs predicted at 25 % spikes, event rows 46 µs"
     assert all(c.microseconds for c in (first, second))
@@ -205,7 +207,9 @@ def test_a_layer_whose_best_kernel_depends_on_its_spikes_has_two() -> None:
 
 def test_a_layer_that_no_family_takes_is_an_error() -> None:
     graph = two_layers()
-    message = r"layer 'conv1': no kernel family of the target takes it \(input is 0..255 × 0.0625, not spikes\); choose"
+    message = (
+        r"layer 'conv1': no kernel family of the target takes it \(input is 0..255 × 0.0625, not spikes or .*\); choose"
+    )
     with pytest.raises(PassError, match=message):
         SelectKernels((EVENT_ROWS,)).apply(graph)
 

@@ -3,8 +3,9 @@
     for t, y, x:  start[t][y][x][class] = number of events before this pixel, counted over all lists before too
                   events[...]           = x · C + c for each spike c of the pixel
 
-There is one list, or one for each class of inputs of staggered weights (lowering.stagger); of such a list, C is the
-number of a pixel's inputs in a class, and c the rank among them.
+A count of n is n events. There is one list, or one for each group of channels, or one for each class of inputs of
+staggered weights (lowering.stagger); of such a list, C is the number of a pixel's inputs in a class, and c the rank
+among them.
 
 x counts from the halo's first column and y from its first row, so that a convolution needs no bounds: the events of the
 taps kx = 0..kw-1 at output x are the one run start[x] .. start[x + kw].
@@ -29,6 +30,8 @@ class EventList:
 
     spikes: Bits
     stagger: Stagger | None = None
+    groups: int = 1
+    """Groups of channels, of which each has a list; 1 where weights are staggered."""
 
     @property
     def rows(self) -> int:
@@ -43,12 +46,17 @@ class EventList:
     @property
     def classes(self) -> int:
         """Number of lists."""
-        return 1 if self.stagger is None else self.stagger.classes
+        return self.groups if self.stagger is None else self.stagger.classes
 
     @property
     def inputs(self) -> int:
-        """Most events of one step."""
+        """Inputs of one step."""
         return self.spikes.height * self.spikes.width * self.spikes.channels
+
+    @property
+    def most_events(self) -> int:
+        """Most events of one step in one list."""
+        return self.inputs // self.classes * self.spikes.most
 
     @property
     def stride(self) -> int:
@@ -65,8 +73,15 @@ class EventList:
 
     def event(self, y: Expr, x: Expr, c: Expr) -> Expr:
         """What stands in the list for a spike."""
-        rank = c if self.stagger is None else self.stagger.rank(self.stagger.input_of(y, x, c))
-        return x * self.stride + rank
+        if self.stagger is not None:
+            return x * self.stride + self.stagger.rank(self.stagger.input_of(y, x, c))
+        return x * self.stride + (c if self.groups == 1 else c % self.stride)
+
+    def class_of(self, y: Expr, x: Expr, c: Expr) -> Expr:
+        """The list that a spike belongs to."""
+        if self.stagger is not None:
+            return self.stagger.class_of(y, x, c)
+        return 0 if self.groups == 1 else c // self.stride
 
     def start_bytes(self, num_steps: int) -> int:
         """Size of `start`."""
@@ -74,7 +89,7 @@ class EventList:
 
     def event_bytes(self, num_steps: int) -> int:
         """Size of `events` when every neuron spikes, and what readers may read behind the last."""
-        return tir.bytes_of(self.dtype) * (num_steps * self.inputs + COPIED)
+        return tir.bytes_of(self.dtype) * (num_steps * self.most_events * self.classes + COPIED)
 
 
 def build_event_list(name: str, lists: EventList) -> list[tirx.PrimFunc]:
@@ -84,7 +99,7 @@ def build_event_list(name: str, lists: EventList) -> list[tirx.PrimFunc]:
     with tir.kernel(name, params, functions) as ((words, start, events), num_steps):
         count = tir.local(lists.classes, "int32")
         for number in range(lists.classes):
-            tir.store(count, number, num_steps * (number * (lists.inputs // lists.classes)))
+            tir.store(count, number, num_steps * (number * lists.most_events))
         word = tir.variable("uint64", T.uint64(0))
         every = tir.lanes(0, lists.classes)
         with T.serial(num_steps) as t, T.serial(lists.rows) as y:
@@ -95,8 +110,8 @@ def build_event_list(name: str, lists: EventList) -> list[tirx.PrimFunc]:
                 for i in range(spikes.pixel):
                     tir.store(word, 0, words[(row * lists.columns + x) * spikes.pixel + i])
                     with T.While(word[0] != T.uint64(0)):
-                        c = i * WORD + tir.trailing_zeros(word[0])
-                        number = 0 if lists.stagger is None else lists.stagger.class_of(y, x, c)
+                        c = i % spikes.words * WORD + tir.trailing_zeros(word[0])
+                        number = lists.class_of(y, x, c)
                         tir.store(events, count[number], T.cast(lists.event(y, x, c), lists.dtype))
                         tir.store(count, number, count[number] + 1)
                         tir.store(word, 0, word[0] & (word[0] - T.uint64(1)))

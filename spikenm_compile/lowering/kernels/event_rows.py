@@ -84,12 +84,16 @@ def _sum_events(
     lists, g = layer.lists, layer.geometry
     row = y * g.stride[0] + (lists.spikes.halo - g.padding[0])
     column = x * g.stride[1] + (lists.spikes.halo - g.padding[1])
-    of_class = 0 if lists.stagger is None else lists.stagger.class_for(number, row, column)
+    of_class = number if lists.stagger is None else lists.stagger.class_for(number, row, column)
+    most = layer.rows.num_rows * lists.spikes.most
     sums = ROW_SUMS[layer.rows.format](source)
-    run = EventRun(events, layer.rows.num_rows, source.tile.row, layer.rows.num_rows, sums.room, sums.add)
-    with T.serial(g.kernel[0]) as ky:
-        pixel = (t * lists.rows + row + ky) * (lists.columns + 1) + column
-        first, stop = (start[(pixel + kx) * lists.classes + of_class] for kx in (0, g.kernel[1]))
-        run.add(first, stop, (ky * g.kernel[1] - column) * lists.stride)
+    run = EventRun(events, layer.rows.num_rows, source.tile.row, most, sums.room, sums.add)
+    # the taps of a kernel row are one run, or one each where dilation parts them
+    runs, taps = (1, g.kernel[1]) if g.dilation[1] == 1 else (g.kernel[1], 1)
+    with T.serial(g.kernel[0]) as ky, T.serial(runs) as kx:
+        x_in = column + kx * g.dilation[1]
+        pixel = (t * lists.rows + row + ky * g.dilation[0]) * (lists.columns + 1) + x_in
+        first, stop = (start[(pixel + taps_on) * lists.classes + of_class] for taps_on in (0, taps))
+        run.add(first, stop, (ky * g.kernel[1] + kx - x_in) * lists.stride)
     run.finish()
     return sums.total()

@@ -60,7 +60,8 @@ class NeuronTile:
 
     def __init__(self, neuron: Neuron, out: Output, first: Expr, width: int, buffers: NeuronBuffers) -> None:
         self.neuron, self.out, self.first, self.width, self.buffers = neuron, out, first, width, buffers
-        self.evaluate = Evaluator(TirAlgebra(width))
+        self.algebra = TirAlgebra(width)
+        self.evaluate = Evaluator(self.algebra)
         self.lanes = tir.lanes(0, width)
         self.states = {name: tir.local(width, "float32") for name in neuron.states}
         self.bits = SpikeBits(width) if isinstance(out, Bits) else None
@@ -105,8 +106,11 @@ class NeuronTile:
 
     def _write(self, value: Expr, t: Expr, y: Expr, x: Expr) -> None:
         if self.bits is not None:
-            byte = self.out.at(t, y, x) * 8 + self.first // 8  # words are little-endian
-            self.bits.write(value, self.buffers.out, byte)
+            assert isinstance(self.out, Bits)
+            for plane in range(self.out.most):
+                word = self.out.at(t, y, x) + plane * self.out.words
+                above = value if self.out.most == 1 else self.algebra.above(value, self.algebra.constant(plane))
+                self.bits.write(above, self.buffers.out, word * 8 + self.first // 8)  # words are little-endian
             return
         at = tir.lanes(self.out.at(t, y, x) + self.first, self.width)
         if isinstance(self.out, Bytes):
