@@ -19,6 +19,7 @@ from spikenm_compile.lowering import tir
 from spikenm_compile.lowering.layout import Bits
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
 from spikenm_compile.package import stored_tensors
+from spikenm_compile.targets.cpu import Cpu
 from spikenm_compile.targets.cross import find_toolchain
 from spikenm_compile.tuning.native_layer import encode
 from spikenm_compile.tuning.one_layer import LayerProgram, one_layer, plan_layer
@@ -42,7 +43,7 @@ class Planned:
 
     case: Case
     prefix: str
-    tile_width: int
+    cpu: Cpu
 
     @cached_property
     def _lowered(self) -> torch.fx.GraphModule:
@@ -52,7 +53,7 @@ class Planned:
     @cached_property
     def layer(self) -> LayerProgram:
         """Its kernels."""
-        return plan_layer(self._lowered, self.tile_width, self.prefix)
+        return plan_layer(self._lowered, self.cpu.tile_width, self.prefix, self.cpu.bit_tools)
 
     @property
     def program(self) -> Program:
@@ -172,7 +173,7 @@ class Batch:
     @classmethod
     def build(cls, cases: Sequence[Case], machine: Machine, folder: Path) -> Batch:
         """Compile the layers for a machine."""
-        planned = tuple(Planned(case, f"c{i}", machine.cpu.tile_width) for i, case in enumerate(cases))
+        planned = tuple(Planned(case, f"c{i}", machine.cpu) for i, case in enumerate(cases))
         functions = [function for each in planned for function in each.program.functions]
         tir.write_object(tir.compile_functions(functions, machine.cpu.tvm_target), folder / "kernels.o")
         (folder / "layers.c").write_text(_layers_source(planned))

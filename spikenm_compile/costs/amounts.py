@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from spikenm_compile.costs.layer_call import LayerCall
 from spikenm_compile.costs.row_shapes import input_classes, padded_row, weight_bits
 
-STAGGERED_ROWS, EVENT_ROWS, DENSE_ROWS = "staggered-rows", "event-rows", "dense-rows"
+STAGGERED_ROWS, SHARED_ROWS, EVENT_ROWS, DENSE_ROWS = "staggered-rows", "shared-rows", "event-rows", "dense-rows"
 """Kernel families of CPUs; passes.select_kernels says what they are."""
 
 

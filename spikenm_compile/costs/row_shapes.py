@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 ROW_PADDING = 16
 """Weight rows are padded to this many bytes, the smallest vector of all targets."""
 FEWEST_NIBBLES = 64
@@ -29,6 +31,11 @@ def input_classes(outputs: int, slabs: int, tile_width: int) -> int:
     wide = [k for k in divisors if outputs // k >= min(WORTH_A_PASS, tile_width)]
     chosen = max(wide, default=divisors[0])
     return chosen if outputs // chosen <= tile_width else slabs
+
+
+def slab_width(outputs: int, shared: int) -> int:
+    """Outputs that a list of rows is made for, where `shared` have a mask in common: whole bytes of spikes."""
+    return min(math.lcm(shared, 8), outputs)
 
 
 def tile_for(tile_width: int, num_states: int) -> int:

@@ -7,6 +7,7 @@ from spikenm_compile.lowering.kernels.event_list import EventList
 from spikenm_compile.lowering.kernels.prepare import StoredWeight
 from spikenm_compile.lowering.layout import Bits, Bytes, Rows
 from spikenm_compile.lowering.row_format import format_of
+from spikenm_compile.lowering.shared_slabs import SharedSlabs
 from spikenm_compile.lowering.stagger import Stagger
 from spikenm_compile.ops import IntConv2d, largest_sum
 from spikenm_compile.passes.select_kernels import STAGGERED_ROWS
@@ -53,8 +54,12 @@ def rows_of(conv: IntConv2d, source: EventList | Bytes, tile_width: int) -> Rows
     return Rows(outputs, taps, channels, tile_width, weights)
 
 
-def stored_weight_of(conv: IntConv2d, source: EventList | Bytes, tile_width: int) -> StoredWeight:
-    """How the artifact's weights become the rows."""
+def stored_weight_of(conv: IntConv2d, source: EventList | Bytes | SharedSlabs, tile_width: int) -> StoredWeight:
+    """How the artifact's weights become the rows; of shared slabs, how they would become rows of all channels."""
+    if isinstance(source, SharedSlabs):
+        outputs, channels, height, width = conv.weight.shape
+        rows = Rows(outputs, height * width, channels, tile_width)
+        return StoredWeight(rows, 1, conv.pattern, conv.linear_input is not None)
     rows = rows_of(conv, source, tile_width)
     stagger = None if isinstance(source, Bytes) else source.stagger
     is_flattened = conv.linear_input is not None and stagger is None

@@ -12,9 +12,12 @@ from spikenm_compile.lowering.kernels.dense_rows import DenseRows, build_dense_r
 from spikenm_compile.lowering.kernels.event_list import EventList
 from spikenm_compile.lowering.kernels.event_rows import EventRows, build_event_rows
 from spikenm_compile.lowering.kernels.prepare import build_prepare
+from spikenm_compile.lowering.kernels.shared_prepare import build_shared_prepare
+from spikenm_compile.lowering.kernels.shared_rows import SharedRows, build_shared_rows
 from spikenm_compile.lowering.layer_rows import never_overflows, rows_of, stored_weight_of
-from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Layout, Rows
+from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Layout
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
+from spikenm_compile.lowering.shared_slabs import SharedSlabs
 from spikenm_compile.neurons import Neuron
 from spikenm_compile.ops import IntConv2d, NeuronStep
 
@@ -24,7 +27,7 @@ class LayerCode:
     """A layer and the layouts around it."""
 
     conv: IntConv2d
-    source: EventList | Bytes
+    source: EventList | Bytes | SharedSlabs
     out: Layout
     neuron: Neuron | None
     tile_width: int
@@ -35,11 +38,6 @@ class LayerCode:
         kernel = (self.conv.weight.shape[2], self.conv.weight.shape[3])
         return Geometry(kernel, self.conv.stride, self.conv.padding, self.conv.dilation)
 
-    @property
-    def rows(self) -> Rows:
-        """Weight rows of one group or slab."""
-        return rows_of(self.conv, self.source, self.tile_width)
-
 
 @dataclass(frozen=True)
 class LayerResult:
@@ -47,7 +45,7 @@ class LayerResult:
 
     functions: list[tirx.PrimFunc]
     params: tuple[Place, ...]
-    """Rows, scale, bias."""
+    """Rows, of shared slabs also patterns and table, then scale and bias."""
 
 
 def build_layer(program: Program, code: LayerCode, name: str) -> LayerResult:
@@ -58,7 +56,10 @@ def build_layer(program: Program, code: LayerCode, name: str) -> LayerResult:
 
 
 def _build_kernel(code: LayerCode, out: Bits | Floats, name: str) -> list[tirx.PrimFunc]:
-    source, rows, geometry = code.source, code.rows, code.geometry
+    source, geometry = code.source, code.geometry
+    if isinstance(source, SharedSlabs):
+        return build_shared_rows(name, SharedRows(source, geometry, never_overflows(code.conv), out, code.neuron))
+    rows = rows_of(code.conv, source, code.tile_width)
     if isinstance(source, Bytes):
         return build_dense_rows(name, DenseRows(source, geometry, rows, code.conv.groups, out, code.neuron))
     return build_event_rows(name, EventRows(source, geometry, rows, never_overflows(code.conv), out, code.neuron))
@@ -87,20 +88,24 @@ def _weights(program: Program, code: LayerCode, name: str) -> tuple[Place, ...]:
     conv = code.conv
     stored = stored_weight_of(conv, code.source, code.tile_width)
     num_outputs = conv.weight.shape[0]
-    places = (
-        program.allocate(Space.PARAMS, stored.rows.num_bytes * stored.groups),
-        program.allocate(Space.PARAMS, 4 * num_outputs),
-        program.allocate(Space.PARAMS, 4 * num_outputs),
-    )
+    if isinstance(code.source, SharedSlabs):
+        rows_bytes = [code.source.row_bytes, code.source.pattern_bytes, code.source.table_bytes]
+    else:
+        rows_bytes = [stored.rows.num_bytes * stored.groups]
+    rows = [program.allocate(Space.PARAMS, num_bytes) for num_bytes in rows_bytes]
+    per_output = [program.allocate(Space.PARAMS, 4 * num_outputs) for _ in range(2)]
     sizes = stored_bytes(conv)
     values, metadata = (_stored(program, f"{conv.layer}.{part}", sizes[part]) for part in ("values", "metadata"))
     function = f"{name}_prepare"
-    program.functions += build_prepare(function, stored)
-    program.prepare.append(Call(function, (values, metadata, places[0]), Steps.ONE))
-    for part, place in zip(("scale", "bias"), places[1:], strict=True):
+    if isinstance(code.source, SharedSlabs):
+        program.functions += build_shared_prepare(function, code.source, stored)
+    else:
+        program.functions += build_prepare(function, stored)
+    program.prepare.append(Call(function, (values, metadata, *rows), Steps.ONE))
+    for part, place in zip(("scale", "bias"), per_output, strict=True):
         source = _stored(program, f"{conv.layer}.{part}", 4 * num_outputs)
         program.copies.append((source, place, num_outputs))
-    return places
+    return (*rows, *per_output)
 
 
 def stored_bytes(conv: IntConv2d) -> dict[str, int]:

@@ -35,9 +35,10 @@ from spikenm_compile.lowering.nodes import (
 )
 from spikenm_compile.lowering.planner import Planner, Value
 from spikenm_compile.lowering.program import Place
+from spikenm_compile.lowering.shared_slabs import SharedSlabs
 from spikenm_compile.neurons import Neuron
 from spikenm_compile.ops import IntConv2d, IntConvNeuron, NeuronStep, QuantizeInput, pair
-from spikenm_compile.passes.select_kernels import EVENT_ROWS, STAGGERED_ROWS
+from spikenm_compile.passes.select_kernels import EVENT_ROWS, SHARED_ROWS, STAGGERED_ROWS
 
 
 def plan_node(planner: Planner, node: Node) -> None:
@@ -110,6 +111,12 @@ def _layer(planner: Planner, node: Node, conv: IntConv2d, out: Value, neurons: P
     if conv.kernel in (EVENT_ROWS, STAGGERED_ROWS):
         lists, *inputs = planner.event_list(value, conv, width)
         code = LayerCode(conv, lists, out.layout, neuron, width)
+    elif conv.kernel == SHARED_ROWS:
+        value = planner.as_bits(value, max(conv.padding))
+        assert isinstance(value.layout, Bits)
+        slabs = SharedSlabs.of(conv, value.layout, width, planner.bit_tools)
+        inputs = [value.place, *planner.kept_lists(slabs)]
+        code = LayerCode(conv, slabs, out.layout, neuron, width)
     else:
         value = planner.as_bytes(value, max(conv.padding), signed=conv.levels.low < 0)
         assert isinstance(value.layout, Bytes)

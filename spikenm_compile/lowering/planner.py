@@ -10,6 +10,7 @@ from tvm import tirx
 
 from spikenm_compile.costs.row_shapes import tile_for
 from spikenm_compile.graph import INIT, PER_STEP, Region, Role, placeholders, the_input
+from spikenm_compile.lowering.bit_tools import PORTABLE, BitTools
 from spikenm_compile.lowering.kernels.bit_joins import build_pack
 from spikenm_compile.lowering.kernels.event_list import EventList, build_event_list
 from spikenm_compile.lowering.kernels.joins import build_last
@@ -18,6 +19,7 @@ from spikenm_compile.lowering.layer_rows import event_list_of
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Layout, Planes
 from spikenm_compile.lowering.nodes import halo_of, size_of
 from spikenm_compile.lowering.program import Call, Choice, Place, Program, Space, Steps
+from spikenm_compile.lowering.shared_slabs import SharedSlabs
 from spikenm_compile.lowering.state_updates import going_round, in_place
 from spikenm_compile.neurons import Neuron
 from spikenm_compile.ops import IntConv2d
@@ -39,9 +41,17 @@ class Value:
 class Planner:
     """The program so far; `values` says where each node's value is."""
 
-    def __init__(self, lowered: GraphModule, tile_width: int, max_steps: int, prefix: str = "spikenm") -> None:
+    def __init__(
+        self,
+        lowered: GraphModule,
+        tile_width: int,
+        max_steps: int,
+        prefix: str = "spikenm",
+        bit_tools: BitTools = PORTABLE,
+    ) -> None:
         self.lowered = lowered
         self.tile_width = tile_width
+        self.bit_tools = bit_tools
         self._going_round = going_round(lowered)
         self.program = Program(1 if self._going_round else max_steps, prefix)
         self.region = Region.BEFORE
@@ -157,6 +167,14 @@ class Planner:
             self.emit(build_event_list(self.name("events"), lists), spikes.place, start, events)
             self._lists[key] = (lists, start, events)
         return self._lists[key]
+
+    def kept_lists(self, slabs: SharedSlabs) -> tuple[Place, Place]:
+        """Memory for the lists of one output of shared slabs: (lengths, entries)."""
+        num_steps = self.program.max_steps
+        return (
+            self.program.allocate(Space.ARENA, 4 * num_steps),
+            self.program.allocate(Space.ARENA, slabs.list_bytes(num_steps)),
+        )
 
     def settle(self, node: Node) -> None:
         """What is read after the steps is the value of the last: copied while the steps still know which it was."""

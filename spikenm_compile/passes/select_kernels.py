@@ -23,6 +23,8 @@ from spikenm_compile.passes.fuse_neuron import FuseNeuron
 
 STAGGERED_ROWS = amounts.STAGGERED_ROWS
 """Each spike adds, at each tap, a weight row of the one slab of outputs that it reaches: time ∝ spikes · N/M."""
+SHARED_ROWS = amounts.SHARED_ROWS
+"""Each spike adds, at each tap, a weight row of the slabs of outputs whose mask keeps it: time ∝ spikes · N/M."""
 EVENT_ROWS = amounts.EVENT_ROWS
 """Each spike adds one weight row: time is proportional to the number of spikes. A count of n is n spikes."""
 DENSE_ROWS = amounts.DENSE_ROWS
@@ -106,7 +108,7 @@ def _words_of(other: Alternative | None) -> str:
 def _small_weights(conv: IntConv2d) -> str:
     """What the kernels that add weight rows make of small weights."""
     largest = int(conv.weight.abs().max())
-    if conv.kernel not in (STAGGERED_ROWS, EVENT_ROWS) or largest > 63:
+    if conv.kernel not in (STAGGERED_ROWS, SHARED_ROWS, EVENT_ROWS) or largest > 63:
         return ""
     return f"; weights of {4 if largest <= 7 else 7} bits"
 
@@ -137,13 +139,33 @@ def _no_staggered_rows(conv: IntConv2d) -> str | None:
     pattern = conv.pattern
     if pattern is None or not pattern.staggered:
         return ""
-    if conv.groups > 1:
-        return f"{conv.groups} channel groups: staggered kernels take one"
-    if conv.dilation != (1, 1):
-        return f"dilation {conv.dilation[0]}: staggered kernels take none"
     outputs, classes = conv.weight.shape[0], pattern.m // pattern.n
     if outputs % classes or classes > MAX_CLASSES:
         return f"{outputs} outputs in {classes} slabs: staggered kernels take equal slabs, {MAX_CLASSES} at most"
+    return _no_runs(conv, "staggered")
+
+
+NARROWEST_SLAB = 8
+"""Fewest outputs with a mask of their own that pay for a list of their own."""
+
+
+def _no_shared_rows(conv: IntConv2d) -> str | None:
+    """Not worth a word where nobody asked for the pattern."""
+    if conv.pattern is None or conv.pattern.v == 1:
+        return ""
+    if conv.pattern.v < NARROWEST_SLAB:
+        return f"slabs of {conv.pattern.v} outputs: shared kernels take {NARROWEST_SLAB} or more"
+    if not conv.levels.is_binary:
+        return f"input is {conv.levels}: shared kernels take spikes"
+    return _no_runs(conv, "shared")
+
+
+def _no_runs(conv: IntConv2d, kernels: str) -> str | None:
+    """Why not all spikes under a row of the kernel stand side by side."""
+    if conv.groups > 1:
+        return f"{conv.groups} channel groups: {kernels} kernels take one"
+    if conv.dilation != (1, 1):
+        return f"dilation {conv.dilation[0]}: {kernels} kernels take none"
     return _no_event_rows(conv)
 
 
@@ -193,6 +215,7 @@ def _takes_all(_conv: IntConv2d) -> str | None:
 
 REFUSALS: dict[str, Callable[[IntConv2d], str | None]] = {
     STAGGERED_ROWS: _no_staggered_rows,
+    SHARED_ROWS: _no_shared_rows,
     EVENT_ROWS: _no_event_rows,
     DENSE_ROWS: _takes_all,
     SPIKE_ROWS: _no_spike_rows,
@@ -206,6 +229,7 @@ REFUSALS: dict[str, Callable[[IntConv2d], str | None]] = {
 
 REASONS = {
     STAGGERED_ROWS: "staggered weights: a spike reads one weight row a tap, for the outputs that it reaches",
+    SHARED_ROWS: "shared masks: a spike reads a weight row only for outputs that keep it",
     EVENT_ROWS: "silent inputs cost nothing",
     DENSE_ROWS: "takes any input",
     SPIKE_ROWS: "input is spikes: silent ones cost next to nothing",

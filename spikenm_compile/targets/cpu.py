@@ -10,6 +10,7 @@ from typing import Any
 from spikenm_compile.costs.amounts import Amounts, Caches
 from spikenm_compile.costs.cpu_costs import CpuCosts
 from spikenm_compile.errors import TargetError
+from spikenm_compile.lowering.bit_tools import BitTools
 
 KIB = 1024
 
@@ -50,6 +51,11 @@ class Cpu:
     def tile_width(self) -> int:
         """Output channels per pass: their float32 potentials fill that share of the registers, the rest is for sums."""
         return self.num_vector_registers // self.tile_share * (self.vector_bits // 32)
+
+    @property
+    def bit_tools(self) -> BitTools:
+        """Instructions on bits that the kernels use."""
+        return BitTools(has_pext="bmi2" in self.features, has_compress="avx512f" in self.features)
 
     @property
     def costs(self) -> CpuCosts | None:
