@@ -27,11 +27,11 @@ from spikenm_compile.package import layer_reports
 from spikenm_compile.passes.base import run_pipeline
 from spikenm_compile.passes.pipelines import lowering
 from spikenm_compile.passes.quantize_inputs import choose_levels
-from spikenm_compile.passes.quantize_weights import check_weight_type
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets import FLOAT_TARGETS, get_target
 from spikenm_compile.targets.base import Emit, no_emit
 from spikenm_compile.targets.this_machine import this_machine
+from spikenm_compile.weight_types import check_weight_type
 
 AUTO = "auto"
 """Whole numbers, and float32 where the model has no integer form and the target can compute it."""
@@ -56,7 +56,7 @@ class Request:
     """Inputs whose range the input quantiser covers; None: the example inputs."""
     arithmetic: str = AUTO
     weight_type: str = "int8"
-    """Integers that the weights become (passes.quantize_weights)."""
+    """Integers that the weights become (weight_types)."""
     tune_log: Path | None = None
     """Trials that kernels are chosen by (costs.trials); None: by predicted times, where the target has them."""
     emit: Emit = no_emit
