@@ -20,7 +20,8 @@ from spikenm_compile.frontend.lift import lift
 from spikenm_compile.frontend.readings import LAYOUT, steps_first
 from spikenm_compile.frontend.whole_network import WholeNetwork, whole_network
 from spikenm_compile.graph import SHAPE, format_captured, format_graph, the_input
-from spikenm_compile.learning.attach import masked_layers
+from spikenm_compile.learning.attach import learning_layers
+from spikenm_compile.learning.mask import MaskLearner
 from spikenm_compile.lowering.exact import check_exact
 from spikenm_compile.ops import NeuronStep
 from spikenm_compile.package import layer_reports
@@ -92,10 +93,12 @@ def capture_folded(model: nn.Module, example_inputs: Tensor, emit: Emit = no_emi
         CaptureError: the model cannot be captured.
         PassError: the model still has mask learners.
     """
-    masked = next((name for name, _, _ in masked_layers(model)), None)
-    if masked is not None:
+    learning = next(learning_layers(model), None)
+    if learning is not None:
+        name, _, learner = learning
+        what = "mask" if isinstance(learner, MaskLearner) else "whole numbers"
         raise PassError(
-            f"layer '{masked}' still learns its mask; only folded models are lowered: call fold(model) first"
+            f"layer '{name}' still learns its {what}; only folded models are lowered: call fold(model) first"
         )
     captured = capture(model, example_inputs)
     emit("captured.txt", format_captured(captured))

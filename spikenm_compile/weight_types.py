@@ -43,17 +43,59 @@ def check_weight_type(name: str) -> None:
         raise InputError(f"weights of type '{name}' are unknown; known are {', '.join(known)}; choose one")
 
 
+def type_of_largest(magnitude: int) -> WeightType:
+    """The type whose largest magnitude this is.
+
+    Raises:
+        InputError: there is none.
+    """
+    for kind, most in WEIGHT_TYPES.items():
+        if most == magnitude:
+            return kind
+    known = ", ".join(f"{most} of {kind}" for kind, most in WEIGHT_TYPES.items())
+    raise InputError(
+        f"weights were trained as whole numbers up to {magnitude}; known are {known}; use the version that trained them"
+    )
+
+
 def quantize_weight(weight: Tensor, weight_type: str = "int8") -> tuple[Tensor, Tensor]:
     """Float [O, ...] to (int8 [O, ...], float64 scale [O]); a channel of zeros gets scale 1."""
     chosen = smallest_type(weight) if weight_type == AUTO else _known(weight_type)
-    rounded, scale = _on_grid(weight, chosen)
-    return rounded.to(torch.int8), scale
+    scale = weight_scale(weight, chosen)
+    return _rounded(weight.detach().double(), scale, WEIGHT_TYPES[chosen]).to(torch.int8), scale
 
 
-def round_weight(weight: Tensor, weight_type: WeightType) -> Tensor:
-    """The product q · s of `quantize_weight`, in dtype and memory layout of `weight`; NaN where a channel is not finite."""
-    rounded, scale = _on_grid(weight, weight_type)
+def round_weight(weight: Tensor, weight_type: WeightType, scale: Tensor | None = None) -> Tensor:
+    """Return q · s, in dtype and memory layout of `weight`; NaN where a channel is not finite.
+
+    Args:
+        weight: [O, ...].
+        weight_type: of q.
+        scale: what `weight_scale` gives for this weight, where it is known already.
+    """
+    exact = weight.detach().double()
+    scale = weight_scale(exact, weight_type) if scale is None else scale
+    rounded = _rounded(exact, scale, WEIGHT_TYPES[weight_type])
     return rounded.mul_(_per_channel(scale, weight)).to(weight.dtype)
+
+
+def weight_scale(weight: Tensor, weight_type: WeightType) -> Tensor:
+    """Float64 s [O] of weights [O, ...].
+
+    One candidate after the other: all at once would take eleven times the memory.
+    """
+    exact, most = weight.detach().double(), WEIGHT_TYPES[weight_type]
+    inside = tuple(range(1, weight.ndim))
+    largest = exact.abs().amax(inside)
+    best = _usable(largest / most)
+    if weight_type == "int8":
+        return best
+    least = torch.full_like(best, torch.inf)
+    for share in CLIPPED:
+        scale = _usable(share * largest / most)
+        error = (_rounded(exact, scale, most) * _per_channel(scale, exact)).sub_(exact).square_().sum(inside)
+        best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
+    return best
 
 
 def smallest_type(weight: Tensor) -> WeightType:
@@ -78,27 +120,12 @@ def _known(name: str) -> WeightType:
     return next(kind for kind in WEIGHT_TYPES if kind == name)
 
 
-def _on_grid(weight: Tensor, weight_type: WeightType) -> tuple[Tensor, Tensor]:
-    """(q, s) in float64, one scale after the other: all at once would take eleven times the memory."""
-    exact, most = weight.detach().double(), WEIGHT_TYPES[weight_type]
-    inside = tuple(range(1, weight.ndim))
-    largest = exact.abs().amax(inside)
-    best = _usable(largest / most)
-    if weight_type != "int8":
-        least = torch.full_like(best, torch.inf)
-        for share in CLIPPED:
-            scale = _usable(share * largest / most)
-            error = (_rounded(exact, scale, most) * _per_channel(scale, exact)).sub_(exact).square_().sum(inside)
-            best, least = torch.where(error < least, scale, best), torch.minimum(error, least)
-    return _rounded(exact, best, most), best
-
-
 def _usable(scale: Tensor) -> Tensor:
     return torch.where(scale > 0, scale, 1.0)
 
 
-def _rounded(weight: Tensor, scale: Tensor, most: int) -> Tensor:
-    return (weight / _per_channel(scale, weight)).round_().clamp_(-most, most)
+def _rounded(exact: Tensor, scale: Tensor, most: int) -> Tensor:
+    return (exact / _per_channel(scale, exact)).round_().clamp_(-most, most)
 
 
 def _per_channel(scale: Tensor, weight: Tensor) -> Tensor:

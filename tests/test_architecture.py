@@ -68,7 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "pattern_choice": {"errors", "pattern", "frontend", "learning", "passes", "report"},
     "compiler": {
-        *("errors", "pattern", "graph", "frontend", "learning", "passes", "targets", "artifact"),
+        *("errors", "pattern", "weight_types", "graph", "frontend", "learning", "passes", "targets", "artifact"),
         *("package", "float_package", "planning"),
     },
 }

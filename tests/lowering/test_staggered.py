@@ -25,7 +25,6 @@ from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.cpu import CPUS, Cpu, cpu_flags, detect
 from spikenm_compile.targets.native import Native
 from spikenm_compile.verification import verify
-from spikenm_compile.weight_types import WEIGHT_TYPES
 
 RUNNABLE = [cpu for cpu in CPUS if cpu.machine == detect().machine and cpu_flags().issuperset(cpu.features)]
 
@@ -126,7 +125,7 @@ def test_small_weights(tmp_path: Path, pattern: str, weight_type: str, cpu: Cpu)
     x = torch.rand(3, 2, 4, 4) + 0.5
     graph = lower_staggered(b.output(b.mean(n)), x, Pattern.parse(pattern), 3, weight_type)
     largest = {m.layer: int(m.weight.abs().max()) for m in graph.modules() if isinstance(m, IntConv2d)}
-    assert largest == {"conv1": 127} | dict.fromkeys(("conv2", "fc"), WEIGHT_TYPES[weight_type])
+    assert largest == {"conv1": 127} | dict.fromkeys(("conv2", "fc"), {"int7": 63, "int4": 7}[weight_type])
     rates = fires(graph, x)
     assert rates["lif1"] > 0.6
     assert 0.003 < rates["lif2"] < 0.95
