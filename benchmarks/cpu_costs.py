@@ -25,13 +25,13 @@ from spikenm_compile.costs.layer_call import LayerCall
 from spikenm_compile.layer_calls import layer_call, layer_nodes
 from spikenm_compile.neurons import leaky
 from spikenm_compile.ops import SPIKES, IntConv2d, IntConvNeuron, NeuronStep
-from spikenm_compile.passes.quantize_weights import quantize_weight
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.cpu import CPUS, Cpu, detect
 from spikenm_compile.tuning.measure import OnInputs
 from spikenm_compile.tuning.native_layer import NativeLayer
 from spikenm_compile.tuning.one_layer import one_layer
 from spikenm_compile.tuning.stopwatch import least_times
+from spikenm_compile.weight_types import quantize_weight
 
 NUM_STEPS, NUM_INPUTS = 4, 4
 PATTERNS = ("2:4", "2:4@stagger", "1:4@stagger", "1:8@stagger")

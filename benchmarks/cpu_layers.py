@@ -25,11 +25,11 @@ from benchmarks.cpu_kernels import NEURON, Array, NativeLayer, spike_words
 from benchmarks.cpu_peers import Run, onnx_layer
 from spikenm_compile.neurons import step
 from spikenm_compile.ops import SPIKES, IntConv2d
-from spikenm_compile.passes.quantize_weights import quantize_weight
 from spikenm_compile.passes.select_kernels import EVENT_ROWS, STAGGERED_ROWS
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.report.table import format_table
 from spikenm_compile.targets.cpu import CPUS, detect
+from spikenm_compile.weight_types import quantize_weight
 
 NUM_STEPS, NUM_INPUTS = 4, 8
 PEER = "ONNX Runtime int8"
