@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 OUT ?= out/digits
 
-.PHONY: demo test test-long edge-tools lint types docs bench-demo bench-frontend bench-latency bench-mask-cost bench-learning bench-cpu bench-cpu-costs bench-gpu setup clean
+.PHONY: demo test test-long edge-tools lint types docs bench-demo bench-frontend bench-latency bench-mask-cost bench-learning bench-cpu bench-cpu-costs bench-arm bench-gpu setup clean
 
 setup: $(VENV)/.installed
 
@@ -72,6 +72,9 @@ bench-cpu: setup  # native layers against ONNX Runtime's int8, one by one: minut
 
 bench-cpu-costs: setup  # coefficients of targets/cpu.py on this machine: about 20 minutes
 	$(BIN)/python -m benchmarks.cpu_costs
+
+bench-arm: setup edge-tools  # instructions of native layers under QEMU; needs llvm-mca too (Debian's llvm-19): minutes
+	$(BIN)/python -m benchmarks.arm report
 
 bench-gpu: setup  # needs an NVIDIA GPU and a PyTorch with CUDA: docs/cuda.md
 	$(BIN)/python -m benchmarks.gpu
