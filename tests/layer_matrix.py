@@ -18,11 +18,11 @@ from neuron_kinds import delayed_reset_per_channel, synaptic
 from spikenm_compile.graph import run_steps
 from spikenm_compile.neurons import Levels, Neuron, integrate_and_fire, leaky
 from spikenm_compile.ops import SPIKES, IntConv2d, IntConvNeuron, NeuronStep
-from spikenm_compile.passes.quantize_weights import WEIGHT_TYPES
 from spikenm_compile.passes.select_kernels import REFUSALS
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.native import Native
 from spikenm_compile.tuning.one_layer import one_layer
+from spikenm_compile.weight_types import WEIGHT_TYPES
 
 LEARNED = ("2:4", "1:4", "2:8", "1:8", "1:16")
 SHARED = tuple(f"{v}:{pattern}" for v in (16, 64, 128, 256) for pattern in ("2:4", "1:8"))
