@@ -65,6 +65,8 @@ def _add_tune(tune: argparse.ArgumentParser) -> None:
     tune.add_argument(
         "--log", type=Path, default=Path("tune.jsonl"), metavar="F.jsonl", help="added to; default tune.jsonl"
     )
+    tune.add_argument("--rpc", metavar="HOST:PORT", help="measure on a board that runs TVM's RPC server, not here")
+    tune.add_argument("--key", metavar="K", help="--rpc is a tracker: use a board of this key")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -131,12 +133,17 @@ def _inspect(options: argparse.Namespace) -> int:
 
 
 def _tune(options: argparse.Namespace) -> int:
+    from spikenm_compile.errors import InputError
     from spikenm_compile.network import load_network
+    from spikenm_compile.tuning.board import BoardAddress
     from spikenm_compile.tuning.command import tune
 
     network = load_network(options.model, options.weights)
+    if options.key is not None and options.rpc is None:
+        raise InputError("--key names a board of a tracker and none is given; give --rpc HOST:PORT of the tracker too")
+    board = None if options.rpc is None else BoardAddress.parse(options.rpc, options.key)
     about = {"target": options.target, "pattern": options.pattern, "weight_type": options.weight_type}
-    print(tune(network, options.log, **about))
+    print(tune(network, options.log, **about, board=board))
     return 0
 
 

@@ -31,7 +31,7 @@ from spikenm_compile.passes.quantize_inputs import choose_levels
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets import FLOAT_TARGETS, get_target
 from spikenm_compile.targets.base import Emit, no_emit
-from spikenm_compile.targets.this_machine import this_machine
+from spikenm_compile.targets.this_machine import tuned_machine
 from spikenm_compile.weight_types import check_weight_type
 
 AUTO = "auto"
@@ -151,7 +151,7 @@ def advisor_for(target: str, tune_log: Path | None = None) -> Advisor:
     trials: dict[str, list[Trial]] = {}
     for trial in read_trials(tune_log):
         trials.setdefault(trial.key, []).append(trial)
-    return Advisor(cpu.costs, this_machine(cpu), trials)
+    return Advisor(cpu.costs, tuned_machine(cpu, list(trials)), trials)
 
 
 def _samples(request: Request, step_graph: GraphModule) -> Tensor:

@@ -84,6 +84,12 @@ def key_of(call: LayerCall, machine: Machine) -> str:
     return json.dumps({"layer": layer, "machine": asdict(machine)}, sort_keys=True)
 
 
+def machine_of(key: str) -> Machine:
+    """The machine of a key."""
+    about = json.loads(key)["machine"]
+    return Machine(about["cpu"], about["model"], tuple(about["versions"]))
+
+
 def line_of(trial: Trial) -> str:
     """A line of the log."""
     about: dict[str, Any] = json.loads(trial.key)

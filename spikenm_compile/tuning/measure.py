@@ -11,7 +11,7 @@ from spikenm_compile.costs.trials import Kernel, Timing
 from spikenm_compile.errors import PassError
 from spikenm_compile.targets.cpu import Cpu
 from spikenm_compile.tuning.native_layer import NativeLayer
-from spikenm_compile.tuning.one_layer import conv_of, one_layer
+from spikenm_compile.tuning.one_layer import layer_with_kernel
 from spikenm_compile.tuning.stopwatch import least_times
 from spikenm_compile.tuning.tasks import Levels, Task
 
@@ -35,10 +35,7 @@ class Measurer:
         tried = self._compile(kernel)
         for number in range(len(self._task.inputs)):
             if tried.result(number) != usual.result(number):
-                raise PassError(
-                    f"kernel {kernel} of layer '{self._task.name}' computes something else than {self._task.kernels[0]}"
-                    "; kernels agree bit for bit, so please report this layer"
-                )
+                raise differs(kernel, self._task)
         time, usual_time = self._times([tried, usual])
         return Timing(time / usual_time, time)
 
@@ -47,13 +44,20 @@ class Measurer:
         return self._compile(self._task.kernels[0])
 
     def _compile(self, kernel: Kernel) -> OnInputs:
-        conv = conv_of(self._task.layer)
-        conv.kernel, conv.tile_width, conv.alternative = kernel.family, kernel.tile_width, None
-        lowered = one_layer(self._task.layer, self._task.shape, self._task.call.num_steps)
+        task = self._task
+        lowered = layer_with_kernel(task.layer, task.shape, task.call.num_steps, kernel)
         return OnInputs(NativeLayer(lowered, self._cpu), self._task.inputs)
 
     def _times(self, layers: Sequence[OnInputs]) -> list[float]:
         return least_times(layers, len(self._task.inputs))
+
+
+def differs(kernel: Kernel, task: Task) -> PassError:
+    """The error of a kernel that is wrong, or of the usual one."""
+    return PassError(
+        f"kernel {kernel} of layer '{task.name}' computes something else than {task.kernels[0]}; kernels agree bit for "
+        "bit, so please report this layer"
+    )
 
 
 class OnInputs:

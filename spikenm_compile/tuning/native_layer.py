@@ -43,13 +43,10 @@ class NativeLayer:
         program, self._num_steps = planned.program, lowered.meta["num_steps"]
         self._library = _load(program, cpu)
         params = aligned_zeros(program.sizes[Space.PARAMS])
-        packed = _packed(program, stored_tensors(lowered))
+        packed = packed_weights(program, stored_tensors(lowered))
         self._library.prepare(packed.ctypes.data, params.ctypes.data)
         self._state = aligned_zeros(program.sizes[Space.STATE])
-        self._initial = self._state.copy()
-        for state in program.states:
-            size = 4 * int(np.prod(state["shape"]))
-            self._initial[state["offset"] : state["offset"] + size].view(np.float32)[:] = state["init"]
+        self._initial = initial_states(program)
         self.arena = arena = aligned_zeros(program.sizes[Space.ARENA] + WORD)
         nothing = aligned_zeros(WORD)
         self._source, first = planned.source, planned.source_place.offset
@@ -97,7 +94,17 @@ def _load(program: Program, cpu: Cpu) -> Library:
         return Library(path)
 
 
-def _packed(program: Program, tensors: Mapping[str, npt.NDArray[Any]]) -> Memory:
+def initial_states(program: Program) -> Memory:
+    """All states before the first step."""
+    memory = aligned_zeros(program.sizes[Space.STATE])
+    for state in program.states:
+        size = 4 * int(np.prod(state["shape"]))
+        memory[state["offset"] : state["offset"] + size].view(np.float32)[:] = state["init"]
+    return memory
+
+
+def packed_weights(program: Program, tensors: Mapping[str, npt.NDArray[Any]]) -> Memory:
+    """The stored tensors as `prepare` reads them."""
     packed = aligned_zeros(program.sizes[Space.PACKED])
     for part in program.packed:
         stored = tensors[part["tensor"]].reshape(-1).view(np.uint8)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.fx import Graph, GraphModule
 
+from spikenm_compile.costs.trials import Kernel
 from spikenm_compile.graph import INIT, LEVELS, PER_STEP, REGION, ROLE, SHAPE, Region, Role, result
 from spikenm_compile.lowering.bit_tools import PORTABLE, BitTools
 from spikenm_compile.lowering.kernels.values import Operand
@@ -58,6 +59,13 @@ def one_layer(layer: Layer, shape: tuple[int, int, int], num_steps: int) -> Grap
     lowered = GraphModule(root, graph)
     lowered.meta["num_steps"] = num_steps
     return lowered
+
+
+def layer_with_kernel(layer: Layer, shape: tuple[int, int, int], num_steps: int, kernel: Kernel) -> GraphModule:
+    """A lowered graph of that layer alone, computed by that kernel."""
+    conv = conv_of(layer)
+    conv.kernel, conv.tile_width, conv.alternative = kernel.family, kernel.tile_width, None
+    return one_layer(layer, shape, num_steps)
 
 
 @dataclass(frozen=True)

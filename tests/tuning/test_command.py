@@ -22,8 +22,8 @@ from spikenm_compile.tuning.tasks import Task
 class FakeWorker:
     """Finds the narrowest dense rows quickest."""
 
-    def __init__(self, cpu: Cpu) -> None:
-        self.cpu = cpu
+    def __init__(self, cpu: Cpu, make_measurer: object) -> None:
+        self.cpu, self.make_measurer = cpu, make_measurer
 
     def __enter__(self) -> Self:
         return self

@@ -11,9 +11,10 @@ import torch
 from tuned_layers import tasks
 
 from spikenm_compile.costs.trials import Kernel, Timing, Trial
-from spikenm_compile.errors import PassError
+from spikenm_compile.errors import PassError, ToolError
 from spikenm_compile.graph import run_steps
 from spikenm_compile.lowering.layout import Bits, Bytes
+from spikenm_compile.lowering.program import Call
 from spikenm_compile.targets.cpu import Cpu, detect
 from spikenm_compile.tuning import measure
 from spikenm_compile.tuning.measure import Measurer
@@ -50,6 +51,7 @@ def test_a_program_of_one_layer_has_its_own_kernels_only() -> None:
         c.function
         for calls in plan_layer(one_layer(task.layer, task.shape, 4), 64).program.calls.values()
         for c in calls
+        if isinstance(c, Call)
     ]
     assert [name.split("_", 2)[2] for name in names] == ["events", "conv2"]
 
@@ -77,10 +79,9 @@ class Picky:
 
 def test_a_worker_answers_with_times_and_with_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = tasks()
-    monkeypatch.setattr("spikenm_compile.tuning.worker.Measurer", Picky)
     monkeypatch.setattr("signal.signal", lambda *_: None)  # of a thread
     ours, theirs = Pipe()
-    server = threading.Thread(target=serve, args=(theirs, detect()))
+    server = threading.Thread(target=serve, args=(theirs, detect(), Picky))
     server.start()
     answers = list[Timing | str]()
     for asked in ((first, Kernel("dense-rows", 64)), (None, Kernel("dense-rows", 8)), (second, second.kernels[0])):
@@ -89,6 +90,23 @@ def test_a_worker_answers_with_times_and_with_sentences(monkeypatch: pytest.Monk
     ours.close()
     server.join()
     assert answers == ["no dense-rows for conv1", "no dense-rows for conv1", Timing(1.0, 2.0)]
+
+
+class Toolless:
+    """Has nothing to measure with."""
+
+    def __init__(self, task: Task, _cpu: Cpu) -> None:
+        self.task = task
+
+    def __call__(self, kernel: Kernel) -> Timing:
+        raise ToolError(f"no board for {kernel.family}")
+
+
+@pytest.mark.long
+def test_a_missing_tool_is_no_trial() -> None:
+    _, task = tasks()
+    with Worker(detect(), Toolless) as worker, pytest.raises(ToolError, match="no board for event-rows"):
+        worker(task, task.kernels[0])
 
 
 @pytest.mark.long
