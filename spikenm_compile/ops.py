@@ -135,6 +135,11 @@ class IntConv2d(nn.Module):
         )
 
 
+def is_depthwise(conv: IntConv2d) -> bool:
+    """Whether each output channel reads one input channel, and each input channel is read by one output channel."""
+    return conv.groups > 1 and conv.groups == conv.weight.shape[0] and conv.weight.shape[1] == 1
+
+
 class NeuronStep(nn.Module):
     """One time step of a layer of canonical neurons with explicit states."""
 

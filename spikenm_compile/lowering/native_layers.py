@@ -16,7 +16,7 @@ from spikenm_compile.lowering.layer_rows import never_overflows, rows_of, stored
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Layout, Rows
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
 from spikenm_compile.neurons import Neuron
-from spikenm_compile.ops import IntConv2d, NeuronStep
+from spikenm_compile.ops import IntConv2d, NeuronStep, is_depthwise
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,9 @@ def build_layer(program: Program, code: LayerCode, name: str) -> LayerResult:
 def _build_kernel(code: LayerCode, out: Bits | Floats, name: str) -> list[tirx.PrimFunc]:
     source, rows, geometry = code.source, code.rows, code.geometry
     if isinstance(source, Bytes):
-        return build_dense_rows(name, DenseRows(source, geometry, rows, code.conv.groups, out, code.neuron))
+        groups, fits = code.conv.weight.shape[0] // rows.outputs, never_overflows(code.conv)
+        dense = DenseRows(source, geometry, rows, groups, is_depthwise(code.conv), fits, out, code.neuron)
+        return build_dense_rows(name, dense)
     return build_event_rows(name, EventRows(source, geometry, rows, never_overflows(code.conv), out, code.neuron))
 
 

@@ -105,8 +105,8 @@ class _Column:
     def write(self, channel: Expr, tap: Expr, weight: Expr) -> None:
         """Write a weight of a stored channel and tap over a zero."""
         row_tap, row_channel = self.stored.place(channel, tap)
-        row = row_tap * self.stored.rows.channels + row_channel
-        slot = self.stored.rows.format.slot(self.column, self.tile.row)
+        row, half = self.stored.rows.place(row_tap, row_channel)
+        slot = self.stored.rows.format.slot(self.column, self.tile.row, half)
         at = self.tile.offset + row * self.tile.row + slot.byte
         if self.stored.rows.format is not RowFormat.INT4:
             tir.store(self.rows, at, T.cast(T.cast(weight, "int32") + slot.bias, "int8"))
