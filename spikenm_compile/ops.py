@@ -100,6 +100,8 @@ class IntConv2d(nn.Module):
         """Name of the user's layer."""
         self.density: float | None = None
         """Mean share of its inputs that are not zero. Set by `annotate-density`; None: not measured."""
+        self.mean_level = 1.0
+        """Mean magnitude of its inputs that are not zero. Set by `annotate-density`."""
         self.kernel = ""
         """Kernel family. Set by `select-kernels`."""
         self.tile_width: int | None = None

@@ -60,7 +60,7 @@ def check(case: Case, cpu: Cpu, *, fused: bool) -> None:
     conv, x = case.conv(), case.inputs()
     step = NeuronStep(leaky(2.0, v_threshold=0.7))
     step.layer = "lif"
-    lowered = one_layer(IntConvNeuron(conv, step) if fused else conv, x.shape[2:], case.num_steps)
+    lowered = one_layer(IntConvNeuron(conv, step) if fused else conv, (x.shape[2], *case.size), case.num_steps)
     expected = run_steps(lowered, x).output[:, 0].permute(0, 2, 3, 1).numpy()
     layer = NativeLayer(lowered, cpu)
     layer.set_input(layer.encode(x[:, 0].numpy()))
