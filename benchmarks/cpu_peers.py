@@ -15,13 +15,18 @@ Run = Callable[[int], float]
 """Number of calls -> nanoseconds of this thread's CPU time for each."""
 
 
-def onnx_layer(outputs: int, inputs: int, size: int, kernel: int, padding: int, num_steps: int) -> Run:
+def onnx_layer(outputs: int, inputs: int, size: int, kernel: int, padding: int, num_steps: int, groups: int = 1) -> Run:
     """All time steps as one batch: a channels-last QLinearConv, or a QGemm where the input is one pixel."""
     is_linear = size == 1
     shape: tuple[int, ...] = (num_steps, inputs) if is_linear else (num_steps, size, size, inputs)
     names = ["x", "xs", "xz", "w", "ws", "wz", *(["b", "ys", "yz"] if is_linear else ["ys", "yz", "b"])]
     node = helper.make_node("QGemm" if is_linear else "QLinearConv", names, ["y"], domain="com.microsoft")
-    options: dict[str, Any] = {"channels_last": 1, "kernel_shape": [kernel, kernel], "pads": [padding] * 4}
+    options: dict[str, Any] = {
+        "channels_last": 1,
+        "kernel_shape": [kernel, kernel],
+        "pads": [padding] * 4,
+        "group": groups,
+    }
     options = {"transB": 1} if is_linear else options
     node.attribute.extend(helper.make_attribute(key, value) for key, value in options.items())
     pixels = () if is_linear else (size + 2 * padding - kernel + 1,) * 2
@@ -31,7 +36,7 @@ def onnx_layer(outputs: int, inputs: int, size: int, kernel: int, padding: int, 
         "layer",
         [helper.make_tensor_value_info("x", TensorProto.UINT8, shape)],
         [helper.make_tensor_value_info("y", TensorProto.UINT8, result)],
-        _constants((outputs, inputs) if is_linear else (outputs, inputs, kernel, kernel), outputs),
+        _constants((outputs, inputs) if is_linear else (outputs, inputs // groups, kernel, kernel), outputs),
     )
     opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
     return _timed(helper.make_model(graph, opset_imports=opsets, ir_version=8), shape)

@@ -51,7 +51,7 @@ class Amounts:
     sums: float = 0.0
     """Sums of events: one for each output pixel, tile of outputs and step."""
     runs: float = 0.0
-    """Kernel rows of these sums, each a run of a list."""
+    """Kernel rows of these sums, or taps where these are apart, each a run of a list."""
     copied_events: float = 0.0
     """Events that are gathered from runs."""
     bytes_of_8: float = 0.0
@@ -74,7 +74,12 @@ def amounts_of(call: LayerCall, family: str, tile_width: int, caches: Caches) ->
     """What a kernel of that family does in one call, with tiles of that many outputs."""
     if family == DENSE_ROWS:
         return _dense(call, tile_width)
-    return _events(call, tile_width, caches, 1 if family == EVENT_ROWS else classes_of(call, tile_width))
+    return _events(call, tile_width, caches, call.groups if family == EVENT_ROWS else classes_of(call, tile_width))
+
+
+def outputs_together(call: LayerCall) -> int:
+    """Outputs that read the same inputs, or whose inputs are the lanes beside theirs: a tile holds no others."""
+    return call.outputs if call.is_depthwise else call.outputs // call.groups
 
 
 def classes_of(call: LayerCall, tile_width: int) -> int:
@@ -83,7 +88,7 @@ def classes_of(call: LayerCall, tile_width: int) -> int:
 
 
 def _events(call: LayerCall, tile_width: int, caches: Caches, classes: int) -> Amounts:
-    events = call.num_steps * call.density * call.inputs
+    events = call.num_steps * call.events_per_input * call.inputs
     halo_pixels = (call.size[0] + 2 * call.padding[0]) * (call.size[1] + 2 * call.padding[1])
     in_class = call.outputs // classes
     width = min(in_class, tile_width)
@@ -91,7 +96,7 @@ def _events(call: LayerCall, tile_width: int, caches: Caches, classes: int) -> A
     bits = weight_bits(call.largest_weight, width)
     row = padded_row(width, bits)
     out_pixels = call.num_steps * call.out_size[0] * call.out_size[1]
-    added = call.num_steps * call.density * call.channels * call.pixels_read * tiles
+    added = call.num_steps * call.events_per_input * call.channels * call.pixels_read * tiles
     sums = float(out_pixels * classes * tiles)
     footprint = call.kernel[0] * call.kernel[1] * call.channels // classes * row
     num_bytes = added * row
@@ -102,7 +107,7 @@ def _events(call: LayerCall, tile_width: int, caches: Caches, classes: int) -> A
         listed_events=events,
         classified_events=events if classes > 1 else 0.0,
         sums=sums,
-        runs=sums * call.kernel[0],
+        runs=sums * call.kernel[0] * (1 if call.dilation[1] == 1 else call.kernel[1]),
         copied_events=added,
         bytes_of_8=num_bytes if bits == 8 else 0.0,
         bytes_of_7=num_bytes if bits == 7 else 0.0,
@@ -115,13 +120,13 @@ def _events(call: LayerCall, tile_width: int, caches: Caches, classes: int) -> A
 
 
 def _dense(call: LayerCall, tile_width: int) -> Amounts:
-    in_group = call.outputs // call.groups
+    in_group = outputs_together(call)
     full, tail = divmod(in_group, tile_width)
     columns = full * padded_row(tile_width, 8) + padded_row(tail, 8)
     out_pixels = call.num_steps * call.out_size[0] * call.out_size[1]
-    taps = call.kernel[0] * call.kernel[1]
+    products = call.kernel[0] * call.kernel[1] * (1 if call.is_depthwise else call.channels)
     return Amounts(
         updates=float(out_pixels * call.outputs),
         unpacked=float(call.num_steps * call.inputs) if call.is_binary else 0.0,
-        multiplied=float(out_pixels * taps * call.channels * columns),
+        multiplied=float(out_pixels * products * columns),
     )

@@ -163,7 +163,11 @@ class Tile:
 
 @dataclass(frozen=True)
 class Rows:
-    """Weight rows `[tile][ky][kx][channel][row]`: what one input event adds to all channels of a tile."""
+    """Weight rows `[tile][ky][kx][channel][row]`: what one input event adds to all channels of a tile.
+
+    Rows of pairs are `[tile][run][pair][row]`: inputs that lie one behind the other in memory are a run, and two of
+    them share a row; the last is alone where their number is odd.
+    """
 
     outputs: int
     taps: int
@@ -172,6 +176,8 @@ class Rows:
     """Input channels."""
     tile_width: int
     format: RowFormat = RowFormat.PLAIN
+    run: int = 1
+    """Inputs of a run, of rows of pairs."""
 
     @property
     def num_full(self) -> int:
@@ -186,7 +192,24 @@ class Rows:
     @property
     def num_rows(self) -> int:
         """Rows of one tile that hold weights; those that the format wants in addition stand behind them."""
-        return self.taps * self.channels
+        return self.num_runs * self.run_rows
+
+    @property
+    def num_runs(self) -> int:
+        """Runs of one output."""
+        return self.taps * self.channels // self.run
+
+    @property
+    def run_rows(self) -> int:
+        """Rows of a run."""
+        return -(-self.run // 2)
+
+    def place(self, tap: Expr, channel: Expr) -> tuple[Expr, Expr]:
+        """(row, half) of the weights of an input; half is 0 but for pairs."""
+        number = tap * self.channels + channel
+        if self.run == 1:
+            return number, 0
+        return number // self.run * self.run_rows + number % self.run // 2, number % self.run % 2
 
     def tile(self, index: Expr, width: int) -> Tile:
         """Tile number `index`, of full or tail width."""

@@ -19,7 +19,7 @@ from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Layou
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
 from spikenm_compile.lowering.shared_slabs import SharedSlabs
 from spikenm_compile.neurons import Neuron
-from spikenm_compile.ops import IntConv2d, NeuronStep
+from spikenm_compile.ops import IntConv2d, NeuronStep, is_depthwise
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,9 @@ def _build_kernel(code: LayerCode, out: Bits | Floats, name: str) -> list[tirx.P
         return build_shared_rows(name, SharedRows(source, geometry, never_overflows(code.conv), out, code.neuron))
     rows = rows_of(code.conv, source, code.tile_width)
     if isinstance(source, Bytes):
-        return build_dense_rows(name, DenseRows(source, geometry, rows, code.conv.groups, out, code.neuron))
+        groups, fits = code.conv.weight.shape[0] // rows.outputs, never_overflows(code.conv)
+        dense = DenseRows(source, geometry, rows, groups, is_depthwise(code.conv), fits, out, code.neuron)
+        return build_dense_rows(name, dense)
     return build_event_rows(name, EventRows(source, geometry, rows, never_overflows(code.conv), out, code.neuron))
 
 

@@ -14,6 +14,7 @@ from spikenm_compile.lowering.bit_tools import PORTABLE, BitTools
 from spikenm_compile.lowering.kernels.bit_joins import build_pack
 from spikenm_compile.lowering.kernels.event_list import EventList, build_event_list
 from spikenm_compile.lowering.kernels.joins import build_last
+from spikenm_compile.lowering.kernels.unpack import build_unpack
 from spikenm_compile.lowering.kernels.values import Operand, build_convert
 from spikenm_compile.lowering.layer_rows import event_list_of
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Layout, Planes
@@ -120,6 +121,8 @@ class Planner:
             name = self.name("convert")
             if isinstance(layout, Bits):
                 functions = build_pack(name, value.operand, layout)
+            elif isinstance(layout, Bytes) and isinstance(value.layout, Bits):
+                functions = build_unpack(name, value.operand, layout)
             else:
                 functions = build_convert(name, value.operand, layout)
             self.emit(functions, value.place, converted.place, steps=steps)

@@ -181,7 +181,8 @@ tirx.register_tir_pipeline(PIPELINE, _plain_c_pipeline)
 def compile_functions(functions: Sequence[tirx.PrimFunc], tvm_target: dict[str, Any]) -> Any:
     """Compile to a TVM module that can be written as an object file or printed as assembly."""
     module = tvm.IRModule({f.attrs["global_symbol"]: f for f in functions})
-    return tirx.build(module, target=tvm_target, pipeline=PIPELINE)
+    with tvm.target.Target(tvm_target):  # operations of our own become instructions of it
+        return tirx.build(module, target=tvm_target, pipeline=PIPELINE)
 
 
 def write_object(module: Any, path: Path) -> None:

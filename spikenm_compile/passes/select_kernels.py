@@ -17,7 +17,7 @@ from spikenm_compile.costs.layer_call import LayerCall
 from spikenm_compile.costs.second_kernel import second_kernel
 from spikenm_compile.errors import PassError
 from spikenm_compile.layer_calls import layer_call, layer_nodes
-from spikenm_compile.ops import Alternative, IntConv2d
+from spikenm_compile.ops import Alternative, IntConv2d, is_depthwise
 from spikenm_compile.passes.base import Pass
 from spikenm_compile.passes.fuse_neuron import FuseNeuron
 
@@ -172,6 +172,8 @@ def _no_runs(conv: IntConv2d, kernels: str) -> str | None:
 def _no_event_rows(conv: IntConv2d) -> str | None:
     if not conv.levels.is_unary:
         return f"input is {conv.levels}, not spikes or small counts"
+    if is_depthwise(conv):
+        return "one input channel for each output"
     if conv.groups > MAX_CLASSES:
         return f"{conv.groups} channel groups: event rows take {MAX_CLASSES} at most"
     return None

@@ -51,6 +51,26 @@ def test_staggered_rows_add_as_many_rows_of_fewer_bytes() -> None:
     assert staggered.classified_events == dense.listed_events
 
 
+def test_a_count_is_so_many_events() -> None:
+    counts, more = (amounts_of(call(density=d, mean_level=m), EVENT_ROWS, 64, CACHES) for d, m in ((0.1, 2), (0.2, 1)))
+    assert counts == more
+
+
+def test_groups_of_channels_have_lists_of_their_own() -> None:
+    one, four = (amounts_of(call(groups=g), EVENT_ROWS, 128, CACHES) for g in (1, 4))
+    assert (four.sums, four.bytes_of_8) == (4 * one.sums, one.bytes_of_8 / 4)
+    assert four.classified_events == one.listed_events
+
+
+def test_dilation_parts_the_taps_of_a_kernel_row() -> None:
+    near, apart = (amounts_of(call(dilation=(1, d)), EVENT_ROWS, 128, CACHES) for d in (1, 2))
+    assert (near.runs, apart.runs) == (3 * near.sums, 9 * apart.sums)
+
+
+def test_depthwise_layers_multiply_one_weight_of_a_tap_for_each_output() -> None:
+    assert amounts_of(call(groups=64, outputs=64), DENSE_ROWS, 64, CACHES).multiplied == 4 * 64 * 9 * 64
+
+
 def test_narrow_weights_make_narrow_rows() -> None:
     as_bytes, pairs, nibbles = (amounts_of(call(largest_weight=w), EVENT_ROWS, 128, CACHES) for w in (127, 63, 7))
     assert as_bytes.bytes_of_8 == pairs.bytes_of_7 == 2 * nibbles.bytes_of_4 > 0

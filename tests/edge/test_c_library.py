@@ -42,6 +42,9 @@ PAIRS = [
     ("sew_iand", "arm"),
     ("vgg11", "arm"),
     ("one_four_stagger_int7", "arm"),
+    ("counts_in_groups", "arm"),
+    ("counts_in_groups", "cortex-a76"),
+    ("counts_in_groups", "armv7-neon"),
 ]
 STATIC = ("digits", "sew_resnet18", "sew_and", "sew_iand", "vgg11")
 LARGE = ("rleaky", "lif_recurrent", "sew_resnet18", "sew_and", "sew_iand", "vgg11")

@@ -14,7 +14,7 @@ from torch import Tensor
 from spikenm_compile.graph import run_steps
 from spikenm_compile.neurons import leaky
 from spikenm_compile.ops import SPIKES, IntConv2d, IntConvNeuron, Levels, NeuronStep
-from spikenm_compile.passes.select_kernels import EVENT_ROWS
+from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS
 from spikenm_compile.targets.cpu import CPUS, Cpu, cpu_flags, detect
 from spikenm_compile.tuning.native_layer import NativeLayer
 from spikenm_compile.tuning.one_layer import one_layer
@@ -42,6 +42,11 @@ class Case:
         conv.kernel = self.kernel
         return conv
 
+    @property
+    def fused(self) -> bool:
+        """Whether neurons can be: groups of outputs must begin at whole bytes of spikes."""
+        return self.groups in (1, self.weight[0]) or self.weight[0] // self.groups % 8 == 0
+
     def inputs(self) -> Tensor:
         """[T, 1, C, H, W]: a third of the values is zero, the others are any level."""
         shape = (self.num_steps, 1, self.groups * self.weight[1], *self.size)
@@ -55,7 +60,7 @@ def check(case: Case, cpu: Cpu, *, fused: bool) -> None:
     conv, x = case.conv(), case.inputs()
     step = NeuronStep(leaky(2.0, v_threshold=0.7))
     step.layer = "lif"
-    lowered = one_layer(IntConvNeuron(conv, step) if fused else conv, x.shape[2:], case.num_steps)
+    lowered = one_layer(IntConvNeuron(conv, step) if fused else conv, (x.shape[2], *case.size), case.num_steps)
     expected = run_steps(lowered, x).output[:, 0].permute(0, 2, 3, 1).numpy()
     layer = NativeLayer(lowered, cpu)
     layer.set_input(layer.encode(x[:, 0].numpy()))
@@ -87,12 +92,27 @@ EVENTS = [
 ]
 
 
+U8, S8 = Levels(0, 255, 0.01), Levels(-128, 127, 0.01)
+DENSE = [
+    Case((64, 3, 3, 3), (6, 5), U8, DENSE_ROWS, padding=(1, 1), num_steps=1),
+    Case((17, 1, 3, 3), (6, 5), S8, DENSE_ROWS, padding=(1, 1)),
+    Case((65, 63, 3, 2), (5, 7), U8, DENSE_ROWS, stride=(2, 1), num_steps=4),
+    Case((40, 17, 2, 3), (8, 9), S8, DENSE_ROWS, dilation=(3, 2), stride=(2, 2), padding=(1, 2)),
+    Case((48, 3, 3, 3), (5, 6), U8, DENSE_ROWS, groups=3, padding=(1, 1)),
+    Case((24, 65, 3, 3), (4, 4), SPIKES, DENSE_ROWS),
+    Case((24, 63, 1, 1), (4, 4), Levels(0, 3), DENSE_ROWS),
+    Case((65, 1, 3, 3), (6, 5), SPIKES, DENSE_ROWS, groups=65, padding=(1, 1), num_steps=4),
+    Case((130, 1, 2, 3), (9, 9), Levels(0, 2), DENSE_ROWS, groups=130, stride=(1, 2), dilation=(3, 2), padding=(0, 2)),
+    Case((17, 1, 3, 3), (7, 4), S8, DENSE_ROWS, groups=17, padding=(1, 1), num_steps=1),
+]
+
+
 def name(case: Case) -> str:
     parts = (case.weight, case.levels, case.groups, case.dilation)
     return "-".join(str(part).replace(" ", "") for part in parts)
 
 
 @pytest.mark.parametrize("cpu", RUNNABLE, ids=lambda cpu: cpu.name)
-@pytest.mark.parametrize("case", EVENTS, ids=name)
-def test_events(case: Case, cpu: Cpu) -> None:
-    check(case, cpu, fused=case.weight[0] // case.groups % 8 == 0)
+@pytest.mark.parametrize("case", [*EVENTS, *DENSE], ids=name)
+def test_a_layer(case: Case, cpu: Cpu) -> None:
+    check(case, cpu, fused=case.fused)

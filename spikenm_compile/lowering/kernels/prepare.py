@@ -122,13 +122,16 @@ class _Column:
     def write(self, channel: Expr, tap: Expr, weight: Expr) -> None:
         """Write a weight of a stored channel and tap over a zero."""
         row_tap, row_channel = self.stored.place(channel, tap)
-        row = row_tap * self.stored.rows.channels + row_channel
-        write_weight(self.stored.rows.format, self.tile, self.column, row, weight, self.rows)
+        place = self.stored.rows.place(row_tap, row_channel)
+        write_weight(self.stored.rows.format, self.tile, self.column, place, weight, self.rows)
 
 
-def write_weight(form: RowFormat, tile: Tile, column: Expr, row: Expr, weight: Expr, rows: Buffer) -> None:
-    """Write the weight of a column of row number `row` over a zero."""
-    slot = form.slot(column, tile.row)
+def write_weight(
+    form: RowFormat, tile: Tile, column: Expr, place: tuple[Expr, Expr], weight: Expr, rows: Buffer
+) -> None:
+    """Write the weight of a column of the row, and of the half of a pair, at `place` over a zero."""
+    row, half = place
+    slot = form.slot(column, tile.row, half)
     at = tile.offset + row * tile.row + slot.byte
     if form is not RowFormat.INT4:
         tir.store(rows, at, T.cast(T.cast(weight, "int32") + slot.bias, "int8"))

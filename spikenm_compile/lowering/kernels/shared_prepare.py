@@ -88,7 +88,7 @@ class _KeptColumn(_Mark):
         rank = T.cast(T.popcount(T.bitwise_and(pattern, before)), "int32")
         with T.If(weight != T.int8(0)), T.Then():
             row = word * self.slabs.slots + rank
-            write_weight(self.slabs.rows.format, self.tile, self.column, row, weight, self.rows)
+            write_weight(self.slabs.rows.format, self.tile, self.column, (row, 0), weight, self.rows)
 
 
 def _plan_shifts(slabs: SharedSlabs, slab: Expr, word: Expr, patterns: Buffer) -> None:
