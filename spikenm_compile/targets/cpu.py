@@ -29,28 +29,23 @@ class Cpu:
     features: tuple[str, ...]
     """Features, in Linux' spelling, that a machine must have."""
     vector_bits: int
-    num_vector_registers: int
+    tile_width: int
+    """Output channels per pass. Their float32 potentials fill a quarter of the registers of AVX-512 and half of ARM's or
+    of AVX2's, and wait in memory where the sums need room: gathering a list and reaching its end cost the same for any
+    tile. Of AVX2, tiles of 64 take 0.8 times as long as those of 32, and of SSE those of 64 take 0.75 times as long as
+    those of 16; by llvm-mca a tile of 64 adds 1.4 (A72, A76) to 1.7 (A53) times as many weights a cycle as one of 32."""
     gnu_triple: str
     """Beginning of the names of GNU cross compilers for it, as Debian spells them."""
     l1_bytes: int
     """First-level data cache of one core, typical of such machines."""
     l2_bytes: int
     """Second-level cache that a core can use, typical of such machines."""
-    tile_share: int = 4
-    """One part in so many of the vector registers holds the potentials of a tile. ARM takes one in two: an event costs
-    six instructions before its first addition, and by llvm-mca a tile of 64 adds 1.4 (A72, A76) to 1.7 (A53) times as
-    many weights a cycle as one of 32."""
     has_float_abi: bool = False
     """Whether LLVM has to be told that floats are passed in registers."""
     cflags: tuple[str, ...] = ()
     """What a C compiler has to be told beyond its default for the triple."""
     nanoseconds: Amounts | None = None
     """What the things that kernels do take on one core (costs.amounts); None: not measured."""
-
-    @property
-    def tile_width(self) -> int:
-        """Output channels per pass: their float32 potentials fill that share of the registers, the rest is for sums."""
-        return self.num_vector_registers // self.tile_share * (self.vector_bits // 32)
 
     @property
     def bit_tools(self) -> BitTools:
@@ -79,7 +74,7 @@ _V3 = (*_V2, "abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsav
 _V4 = (*_V3, "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")
 
 
-def _x86(level: str, features: tuple[str, ...], vector_bits: int, num_vector_registers: int) -> Cpu:
+def _x86(level: str, features: tuple[str, ...], vector_bits: int, tile_width: int) -> Cpu:
     return Cpu(
         level,
         machine="x86_64",
@@ -88,7 +83,7 @@ def _x86(level: str, features: tuple[str, ...], vector_bits: int, num_vector_reg
         mattr=(),
         features=features,
         vector_bits=vector_bits,
-        num_vector_registers=num_vector_registers,
+        tile_width=tile_width,
         gnu_triple="x86_64-linux-gnu",
         l1_bytes=32 * KIB,
         l2_bytes=512 * KIB,
@@ -113,9 +108,9 @@ _ZEN4 = Amounts(
     updates=0.483,
     multiplied=0.0168,
 )
-X86_64_V4 = replace(_x86("x86-64-v4", _V4, 512, 32), nanoseconds=_ZEN4)
-X86_64_V3 = _x86("x86-64-v3", _V3, 256, 16)
-X86_64_V2 = _x86("x86-64-v2", _V2, 128, 16)
+X86_64_V4 = replace(_x86("x86-64-v4", _V4, 512, 128), nanoseconds=_ZEN4)
+X86_64_V3 = _x86("x86-64-v3", _V3, 256, 64)
+X86_64_V2 = _x86("x86-64-v2", _V2, 128, 64)
 
 
 def _aarch64(name: str, mcpu: str, mattr: tuple[str, ...], features: tuple[str, ...], l1: int, l2: int) -> Cpu:
@@ -127,8 +122,7 @@ def _aarch64(name: str, mcpu: str, mattr: tuple[str, ...], features: tuple[str, 
         mattr=mattr,
         features=features,
         vector_bits=128,
-        num_vector_registers=32,
-        tile_share=2,
+        tile_width=64,
         gnu_triple="aarch64-linux-gnu",
         l1_bytes=l1,
         l2_bytes=l2,
@@ -143,7 +137,6 @@ ARM = replace(AARCH64, name="arm")
 CORTEX_A53 = _aarch64("cortex-a53", "cortex-a53", ("+neon",), ("asimd",), 32 * KIB, 512 * KIB)
 CORTEX_A72 = _aarch64("cortex-a72", "cortex-a72", ("+neon",), ("asimd",), 32 * KIB, 1024 * KIB)
 CORTEX_A76 = _aarch64("cortex-a76", "cortex-a76", ("+neon", "+dotprod"), _ARMV8_2, 64 * KIB, 512 * KIB)
-# Sixteen 128-bit registers.
 ARMV7_NEON = Cpu(
     "armv7-neon",
     machine="armv7l",
@@ -152,8 +145,7 @@ ARMV7_NEON = Cpu(
     mattr=("+neon",),
     features=("neon",),
     vector_bits=128,
-    num_vector_registers=16,
-    tile_share=2,
+    tile_width=32,
     gnu_triple="arm-linux-gnueabihf",
     l1_bytes=32 * KIB,
     l2_bytes=256 * KIB,
