@@ -33,6 +33,7 @@ from benchmarks.cpu_recorded import KINDS, Training, measure_recorded
 from benchmarks.cpu_results import FOLDER, About, Results, Row
 from benchmarks.cpu_tables import summary, write_tables
 from benchmarks.cpu_workloads import DENSITIES, LAYERS, NETWORKS, VARIANTS, WEIGHT_TYPES, Variant
+from spikenm_compile.errors import InputError, SpikenmError
 from spikenm_compile.targets.cpu import CPUS, Cpu, detect
 
 LAYERS_PART, NETWORKS_PART, RECORDED_PART, LINES_PART = PARTS = ("layers", "networks", "recorded", "lines")
@@ -86,20 +87,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     given = _parser().parse_args(words)
-    folder: Path = given.out
+    try:
+        _run(given, f"python -m benchmarks.cpu {' '.join(words)}")
+    except SpikenmError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+def _run(given: argparse.Namespace, command: str) -> None:
     if given.command == "tables":
-        write_tables(folder, given.root)
+        write_tables(given.out, given.root)
     elif given.command == "plots":
-        write_plots(folder)
+        write_plots(given.out)
     else:
         torch.set_num_threads(1)
-        _measure(given, f"python -m benchmarks.cpu {' '.join(words)}")
-    return 0
+        _measure(given, command)
 
 
 def _measure(given: argparse.Namespace, command: str) -> None:
     part: str = given.command
     measure, places = MEASURES[part]
+    unknown = set(given.only or ()) - set(places)
+    if unknown:
+        raise InputError(f"{part} has no {', '.join(sorted(unknown))}; it has {', '.join(places)}; choose among these")
     options = _options(given)
     results = Results(options.out / f"{part}.jsonl")
     if not (given.resume and results.about):
@@ -129,8 +140,9 @@ def _options(given: argparse.Namespace) -> Options:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=[*PARTS, "tables", "plots"])
-    parser.add_argument("--only", nargs="+", metavar="PLACE", help="layers, networks, kinds of masks or axes")
-    parser.add_argument("--density", type=float, nargs="+", default=[100 * d for d in DENSITIES], metavar="PERCENT")
+    parser.add_argument("--only", nargs="+", metavar="PLACE", help="of the layers, networks, kinds of masks or axes")
+    percents = [100 * density for density in DENSITIES]
+    parser.add_argument("--density", type=float, nargs="+", default=percents, metavar="PERCENT", help="of layers")
     parser.add_argument("--patterns", nargs="+", choices=sorted({v.pattern for v in VARIANTS}))
     parser.add_argument("--weights", nargs="+", default=WEIGHT_TYPES, choices=WEIGHT_TYPES)
     parser.add_argument("--cpu", default=detect().name, choices=[cpu.name for cpu in CPUS])

@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cpu_lines import AXES, fits_of
+from benchmarks.cpu_lines import fits_of
 from benchmarks.cpu_networks import COLD, PEERS, WARM
 from benchmarks.cpu_ratios import at, best, int8_peer, over
 from benchmarks.cpu_results import Results, Row
 from benchmarks.cpu_workloads import GOALS, NETWORKS, VARIANTS
 from spikenm_compile.errors import ToolError
 
-SHOWN = ("c64@32", "c128@16", "c256@8", "c512@4")
-"""Layers whose times are drawn over density."""
+HIDDEN = ("c64-128@32/2", "c64-128@16", "c128-256@16/2", "c128-256@8", "c256-512@8/2", "c256-512@4")
+"""Layers whose times are not drawn over density: they look like their neighbours'."""
 DRAWN = tuple(str(variant) for variant in GOALS)
 Draw = Callable[[Any, Sequence[Row]], None]
 """Figure and rows."""
@@ -33,14 +33,20 @@ def write_plots(folder: Path) -> None:
     for name, draw in PICTURES.items():
         rows = Results(folder / f"{name}.jsonl").rows
         if rows:
-            figure = Figure(figsize=(8.0, 5.6), layout="constrained")
+            figure = Figure(figsize=(8.4, 6.4), layout="constrained")
             draw(figure, rows)
             figure.savefig(folder / f"{name}.png", dpi=70, metadata={"Software": None})
 
 
+def _grid(figure: Any, count: int) -> list[Any]:
+    """So many axes in two columns."""
+    return list(figure.subplots(-(-count // 2), 2, squeeze=False).flat)[:count]
+
+
 def _lines(figure: Any, rows: Sequence[Row]) -> None:
     fits = fits_of(rows)
-    for axes, axis in zip(figure.subplots(2, 2).flat, AXES, strict=True):
+    places = dict.fromkeys(row.place for row in rows)
+    for axes, axis in zip(_grid(figure, len(places)), places, strict=True):
         for (place, line), fit in fits.items():
             if place == axis:
                 points = sorted((r.x, r.times.median) for r in at(rows, axis) if r.what == line)
@@ -70,15 +76,17 @@ def _networks(figure: Any, rows: Sequence[Row]) -> None:
 
 
 def _layers(figure: Any, rows: Sequence[Row]) -> None:
-    for axes, place in zip(figure.subplots(2, 2).flat, SHOWN, strict=True):
+    places = [place for place in dict.fromkeys(row.place for row in rows) if place not in HIDDEN]
+    for axes, place in zip(_grid(figure, len(places)), places, strict=True):
         densities = sorted({row.x for row in at(rows, place)})
         for name in DRAWN:
             found = [best(at(rows, place, x), (name,)) for x in densities]
             known = [(100 * row.x, row.times.median) for row in found if row is not None]
-            axes.plot(*zip(*known, strict=True), "o-", markersize=3, linewidth=1, label=name) if known else None
+            if known:
+                axes.plot(*zip(*known, strict=True), "o-", markersize=3, linewidth=1, label=name)
         peers = [int8_peer(at(rows, place, x)) for x in densities]
         known = [(100 * row.x, row.times.median) for row in peers if row is not None]
-        axes.plot(*zip(*known, strict=True), "k--", label=PEERS[0]) if known else None
+        axes.plot(*zip(*known, strict=True), "k--", label=PEERS[0])
         axes.set(title=place, xlabel="per cent spikes", ylabel="microseconds", ylim=(0, None))
         axes.grid(alpha=0.3)
         axes.legend(fontsize="xx-small")

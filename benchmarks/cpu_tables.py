@@ -7,15 +7,20 @@ from pathlib import Path
 
 from benchmarks.cpu_lines import fits_of
 from benchmarks.cpu_networks import COLD, PEERS, TUNED, WARM
-from benchmarks.cpu_peers import BARE, INT8, LIF
+from benchmarks.cpu_peers import BARE, COMPILED, INT8, LIF
 from benchmarks.cpu_ratios import at, best, int8_peer, over, slowest
 from benchmarks.cpu_results import About, Results, Row
-from benchmarks.cpu_workloads import DENSITY, GOALS, NETWORKS, VARIANTS, Variant
+from benchmarks.cpu_workloads import DENSITY, GOALS, NETWORKS, VARIANTS
 from spikenm_compile.errors import InputError
 from spikenm_compile.report.table import format_table
 
 BEGIN, END = "<!-- cpu-table:begin -->", "<!-- cpu-table:end -->"
 README, DOCS = Path("README.md"), Path("docs") / "cpu_kernels.md"
+
+ALL = (*PEERS, *(name for v in VARIANTS for name in (str(v), str(v) + TUNED)))
+"""Names in the table of networks."""
+HEADLINE = (INT8[0], INT8[1], *(str(v) for v in GOALS))
+"""Those that the README shows."""
 
 Table = tuple[Sequence[str], list[Sequence[str]]]
 """Header and rows."""
@@ -34,7 +39,7 @@ def write_tables(folder: Path, root: Path) -> None:
             f"{networks.path} is not there; tables need the networks at least, so run `python -m benchmarks.cpu "
             "networks` first"
         )
-    table = markdown(network_table(networks.rows))
+    table = markdown(network_table(networks.rows, HEADLINE))
     replace_table(root / README, f"{_origin(networks.about)}\n\n{table}")
     replace_table(root / DOCS, "\n\n".join(_sections(parts)))
 
@@ -67,10 +72,9 @@ def slow_text(rows: Sequence[Row]) -> str:
     return f" Least gain of a chosen kernel over the best peer: {slow.ratio:.2f}× ({where}; {slow.peer})."
 
 
-def network_table(rows: Sequence[Row]) -> Table:
-    """Variants × networks, warm and cold."""
+def network_table(rows: Sequence[Row], names: Sequence[str] = ALL) -> Table:
+    """Peers and variants × networks, warm and cold."""
     places = [f"{network} {how}" for network in NETWORKS for how in (WARM, COLD)]
-    names = [*PEERS, *(name for v in VARIANTS for name in (str(v), str(v) + TUNED))]
     table: list[Sequence[str]] = []
     for name in names:
         cells = [_network_cell(rows, place, name) for place in places]
@@ -91,29 +95,22 @@ def _goal(name: str) -> str:
 
 
 def _cell(row: Row, ratio: float) -> str:
-    return (
-        f"{row.times.median:.0f} ({ratio:.1f}×)"
-        if row.times.median >= 100
-        else f"{row.times.median:.1f} ({ratio:.1f}×)"
-    )
+    digits = 0 if row.times.median >= 100 else 1
+    return f"{row.times.median:.{digits}f} ({ratio:.1f}×)"
 
 
 def layer_table(rows: Sequence[Row]) -> Table:
-    """Layers × variants at `DENSITY`: the chosen kernel, and the quickest where that is another."""
-    variants = [v for v in VARIANTS if any(row.what == str(v) for row in rows)]
-    header = ("", "ONNX Runtime int8", "with LIF", *(str(v) for v in variants))
-    table: list[Sequence[str]] = []
-    for place in dict.fromkeys(row.place for row in rows):
-        here = at(rows, place, DENSITY)
-        peer, full = int8_peer(here), best(here, [name + LIF for name in INT8])
-        peers = ("" if row is None else f"{row.times.median:.0f}" for row in (peer, full))
-        table.append((place, *peers, *(_layer_cell(here, v, peer) for v in variants)))
-    return header, table
+    """Peers and variants × layers at `DENSITY`: the chosen kernel, and the quickest where that is another."""
+    layers = {place: at(rows, place, DENSITY) for place in dict.fromkeys(row.place for row in rows)}
+    names = dict.fromkeys(row.what for here in layers.values() for row in here)
+    peers = [name for name in names if name.partition(LIF)[0] in (*BARE, COMPILED)]
+    order = [*peers, *(str(v) for v in VARIANTS if str(v) in names)]
+    return ("", *layers), [(name, *(_layer_cell(here, name) for here in layers.values())) for name in order]
 
 
-def _layer_cell(here: Sequence[Row], variant: Variant, peer: Row | None) -> str:
-    rows = [row for row in here if row.what == str(variant)]
-    chosen, quickest = next((row for row in rows if row.is_chosen), None), best(rows, [str(variant)])
+def _layer_cell(here: Sequence[Row], name: str) -> str:
+    rows, peer = [row for row in here if row.what == name], int8_peer(here)
+    chosen, quickest = next((row for row in rows if row.is_chosen), None), best(rows, [name])
     if quickest is None:
         return ""
     if chosen is None or chosen.family == quickest.family:
