@@ -67,8 +67,9 @@ bench-learning: setup  # what is missing of the learners' measurements, and thei
 	$(BIN)/python -m benchmarks.learning plots
 	$(BIN)/python -m benchmarks.learning tables
 
-bench-cpu: setup  # native layers against ONNX Runtime's int8, one by one: minutes
-	$(BIN)/python -m benchmarks.cpu_layers
+bench-cpu: setup  # native layers and networks against ONNX Runtime and PyTorch: about 15 minutes on an idle machine
+	for command in layers networks recorded lines plots tables; do \
+	  $(BIN)/python -m benchmarks.cpu $$command || exit 1; done
 
 bench-cpu-costs: setup  # coefficients of targets/cpu.py on this machine: about 20 minutes
 	$(BIN)/python -m benchmarks.cpu_costs

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,23 @@ from spikenm_compile.tuning.one_layer import plan_layer
 
 Levels = npt.NDArray[np.float32]
 """[T, C, H, W]: what the layer reads of one sample."""
+
+
+@dataclass(frozen=True, eq=False)
+class CallParts:
+    """What a caller outside of Python needs: the function `steps` and its memory (lowering.entry)."""
+
+    steps: Callable[..., None]
+    addresses: tuple[int, ...]
+    """Of params, input, state, arena and output."""
+    state: Memory
+    initial: Memory
+    """What `state` holds before a sample."""
+    source: Memory
+    """Where the layer reads its input."""
+    layout: Bits | Bytes
+    """How that input lies."""
+    num_steps: int
 
 
 class NativeLayer:
@@ -54,6 +72,14 @@ class NativeLayer:
         self._output = arena[planned.output_place.offset :][: planned.output_bytes]
         self._memory = (params, nothing, self._state, arena, nothing)
         self._addresses = tuple(m.ctypes.data for m in self._memory)
+
+    @property
+    def parts(self) -> CallParts:
+        """For callers outside of Python."""
+        state, initial = self._state, self._initial
+        return CallParts(
+            self._library.steps, self._addresses, state, initial, self._input, self._source, self._num_steps
+        )
 
     def encode(self, levels: Levels) -> Memory:
         """Levels as they lie in the arena."""
