@@ -14,6 +14,7 @@ from torch.fx import GraphModule
 from spikenm_compile.costs import amounts
 from spikenm_compile.costs.advice import NO_ADVISOR, Advisor
 from spikenm_compile.costs.layer_call import LayerCall
+from spikenm_compile.costs.table_format import MAX_CLASSES, class_bytes, table_classes, table_format_of
 from spikenm_compile.errors import PassError
 from spikenm_compile.layer_calls import layer_call, layer_nodes
 from spikenm_compile.ops import IntConv2d
@@ -24,6 +25,8 @@ STAGGERED_ROWS = amounts.STAGGERED_ROWS
 """Each spike adds, at each tap, a weight row of the one slab of outputs that it reaches: time ∝ spikes · N/M."""
 EVENT_ROWS = amounts.EVENT_ROWS
 """Each spike adds one weight row: time is proportional to the number of spikes."""
+LOOKUP_TABLES = amounts.LOOKUP_TABLES
+"""Partial sums of four inputs are looked up at many positions at once: time ∝ weights kept, whatever spikes."""
 DENSE_ROWS = amounts.DENSE_ROWS
 """Multiplies every level: takes any integer input."""
 SPIKE_ROWS = "spike-rows"
@@ -112,10 +115,6 @@ def _refusals(conv: IntConv2d, families: tuple[str, ...]) -> list[str]:
     return [refusal for refusal in refused if refusal]
 
 
-MAX_CLASSES = 16
-"""Most classes that the kernels part inputs into."""
-
-
 def _no_staggered_rows(conv: IntConv2d) -> str | None:
     """Not worth a word where nobody asked for the pattern."""
     pattern = conv.pattern
@@ -133,6 +132,20 @@ def _no_event_rows(conv: IntConv2d) -> str | None:
     if conv.groups > 1:
         return f"{conv.groups} channel groups"
     return f"dilation {conv.dilation[0]}" if conv.dilation != (1, 1) else None
+
+
+def _no_lookup_tables(conv: IntConv2d) -> str | None:
+    if not conv.levels.is_binary:
+        return f"input is {conv.levels}, not spikes"
+    if conv.groups > 1:
+        return f"{conv.groups} channel groups"
+    if conv.linear_input is not None:
+        return "a linear layer has one position"
+    outputs, channels, height, width = conv.weight.shape
+    slabs = conv.pattern.m // conv.pattern.n if conv.pattern is not None and conv.pattern.staggered else 1
+    lookups = 2 * height * width * class_bytes(channels, table_classes(outputs, slabs))
+    most = table_format_of(int(conv.weight.abs().max())).most_lookups
+    return f"{lookups} lookups for each output: their sums fit words up to {most}" if lookups > most else None
 
 
 def _no_spike_rows(conv: IntConv2d) -> str | None:
@@ -174,6 +187,7 @@ def _takes_all(_conv: IntConv2d) -> str | None:
 REFUSALS: dict[str, Callable[[IntConv2d], str | None]] = {
     STAGGERED_ROWS: _no_staggered_rows,
     EVENT_ROWS: _no_event_rows,
+    LOOKUP_TABLES: _no_lookup_tables,
     DENSE_ROWS: _takes_all,
     SPIKE_ROWS: _no_spike_rows,
     LEVEL_ROWS: _takes_all,
@@ -187,6 +201,7 @@ REFUSALS: dict[str, Callable[[IntConv2d], str | None]] = {
 REASONS = {
     STAGGERED_ROWS: "staggered weights: a spike reads one weight row a tap, for the outputs that it reaches",
     EVENT_ROWS: "input is spikes: silent ones cost nothing",
+    LOOKUP_TABLES: "input is spikes: sums of four inputs are looked up",
     DENSE_ROWS: "takes any input",
     SPIKE_ROWS: "input is spikes: silent ones cost next to nothing",
     LEVEL_ROWS: "takes any input",

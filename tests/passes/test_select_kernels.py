@@ -23,6 +23,7 @@ from spikenm_compile.passes.select_kernels import (
     DENSE_TENSOR_CORE,
     EVENT_ROWS,
     LEVEL_ROWS,
+    LOOKUP_TABLES,
     ONNX_CONV,
     REASONS,
     REFUSALS,
@@ -35,7 +36,7 @@ from spikenm_compile.passes.select_kernels import (
 )
 from spikenm_compile.pattern import Pattern
 
-NATIVE = (STAGGERED_ROWS, EVENT_ROWS, DENSE_ROWS)
+NATIVE = (STAGGERED_ROWS, EVENT_ROWS, LOOKUP_TABLES, DENSE_ROWS)
 CUDA = (SPARSE_TENSOR_CORE, DENSE_TENSOR_CORE, CUDA_CORE)
 
 
@@ -66,7 +67,7 @@ CASES = [
     (Levels(0, 2), {}, DENSE_ROWS, "input is 0..2, not spikes"),
     (Levels(0, 255, 0.0625), {}, DENSE_ROWS, "input is 0..255 × 0.0625, not spikes"),
     (SPIKES, {"groups": 2}, DENSE_ROWS, "2 channel groups"),
-    (SPIKES, {"dilation": (2, 2)}, DENSE_ROWS, "dilation 2"),
+    (SPIKES, {"dilation": (2, 2)}, LOOKUP_TABLES, "dilation 2"),
     (Levels(0, 2), {"groups": 2, "dilation": (2, 2)}, DENSE_ROWS, "input is 0..2, not spikes"),
     (SPIKES, {"stride": (2, 2), "padding": (1, 1)}, EVENT_ROWS, "input is spikes: silent ones cost nothing"),
 ]
@@ -79,7 +80,7 @@ def test_the_first_family_that_takes_a_layer(levels: Levels, geometry: Any, fami
 
 STAGGERED_CASES: list[tuple[str, Any, str, str]] = [
     ("2:4@stagger", {}, STAGGERED_ROWS, "staggered weights: a spike reads one weight row a tap"),
-    ("2:4@stagger", {"dilation": (2, 2)}, DENSE_ROWS, "dilation 2"),
+    ("2:4@stagger", {"dilation": (2, 2)}, LOOKUP_TABLES, "dilation 2"),
     ("1:3@stagger", {}, EVENT_ROWS, "4 outputs in 3 slabs: staggered kernels take equal slabs, 16 at most"),
     ("1:32@stagger", {}, EVENT_ROWS, "4 outputs in 32 slabs"),
     ("2:4", {}, EVENT_ROWS, "input is spikes: silent ones cost nothing"),
@@ -106,6 +107,17 @@ def test_a_family_alone_gives_its_own_reason() -> None:
     assert choose(conv, (ONNX_CONV,)) == (ONNX_CONV, "ONNX has no sparse convolution")
     assert choose(conv, (DENSE_ROWS,)) == (DENSE_ROWS, "takes any input")
     assert choose(conv, (DENSE_ROWS, EVENT_ROWS))[0] == DENSE_ROWS
+
+
+def test_lookup_tables_take_what_their_sums_hold() -> None:
+    conv, families = int_conv("conv", 4), (LOOKUP_TABLES, DENSE_ROWS)
+    assert choose(conv, families)[0] == LOOKUP_TABLES
+    conv.linear_input = (4, 3, 3)
+    assert choose(conv, families) == (DENSE_ROWS, "a linear layer has one position")
+    wide = int_conv("conv", 944)
+    assert choose(wide, families) == (DENSE_ROWS, "2124 lookups for each output: their sums fit words up to 2114")
+    wide.pattern = Pattern.parse("1:2@stagger")
+    assert choose(wide, families)[0] == LOOKUP_TABLES
 
 
 def test_every_family_has_its_refusals_and_its_reason() -> None:
