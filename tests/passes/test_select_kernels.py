@@ -174,7 +174,7 @@ def test_the_reason_is_added_to_that_of_the_pattern() -> None:
     ]
 
 
-COSTS = CpuCosts(128, Caches(2**15, 2**20), Amounts(calls=10_000, sums=1000, multiplied=0.02))
+COSTS = CpuCosts(128, Caches(2**15, 2**20), Amounts(calls=10_000, sums=1000, looked_up=50, multiplied=0.02))
 
 
 def test_times_that_are_known_decide() -> None:
@@ -189,7 +189,7 @@ def test_times_that_are_known_decide() -> None:
     first, second = select(0.25)
     assert (first.kernel, first.why) == (DENSE_ROWS, "packed; input is 0..255 × 0.0625, not spikes")
     assert second.kernel == DENSE_ROWS
-    assert second.why == "packed; dense rows: 10 µs predicted at 25 % spikes, event rows 46 µs"
+    assert second.why == "packed; dense rows: 10 µs predicted at 25 % spikes, lookup tables 17 µs, event rows 46 µs"
     assert all(c.microseconds for c in (first, second))
     assert [c.kernel for c in select(None)] == [DENSE_ROWS, EVENT_ROWS]
 
