@@ -23,7 +23,7 @@ import torch
 from benchmarks.arm_gemms import LOOP_MAC, CountedGemm, count_gemm, instructions_of
 from benchmarks.arm_layers import count_layer
 from benchmarks.arm_loops import MODELS, Loop
-from benchmarks.cpu_costs import Shape, make_layer
+from benchmarks.cpu_workloads import Shape, make_layer
 from spikenm_compile.lowering.kernels.event_run import UNROLLED
 from spikenm_compile.ops import IntConvNeuron
 from spikenm_compile.passes.select_kernels import EVENT_ROWS, STAGGERED_ROWS

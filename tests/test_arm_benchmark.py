@@ -18,7 +18,7 @@ from benchmarks.arm_counter import Block, Counted, compile_program, count
 from benchmarks.arm_gemms import LOOP_MAC, count_gemm, instructions_of
 from benchmarks.arm_layers import count_layer
 from benchmarks.arm_loops import Instruction, loops_of
-from benchmarks.cpu_costs import Shape
+from benchmarks.cpu_workloads import Shape
 from spikenm_compile.errors import ToolError
 from spikenm_compile.targets.cpu import CORTEX_A72, CORTEX_A76, Cpu
 

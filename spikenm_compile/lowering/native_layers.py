@@ -14,7 +14,7 @@ from spikenm_compile.lowering.kernels.event_rows import EventRows, build_event_r
 from spikenm_compile.lowering.kernels.prepare import build_prepare
 from spikenm_compile.lowering.kernels.shared_prepare import build_shared_prepare
 from spikenm_compile.lowering.kernels.shared_rows import SharedRows, build_shared_rows
-from spikenm_compile.lowering.layer_rows import never_overflows, rows_of, stored_weight_of
+from spikenm_compile.lowering.layer_rows import geometry_of, never_overflows, rows_of, stored_weight_of
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Layout
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
 from spikenm_compile.lowering.shared_slabs import SharedSlabs
@@ -35,8 +35,7 @@ class LayerCode:
     @property
     def geometry(self) -> Geometry:
         """Kernel, stride, padding, dilation."""
-        kernel = (self.conv.weight.shape[2], self.conv.weight.shape[3])
-        return Geometry(kernel, self.conv.stride, self.conv.padding, self.conv.dilation)
+        return geometry_of(self.conv)
 
 
 @dataclass(frozen=True)
@@ -87,27 +86,34 @@ def place_constants(program: Program, step: NeuronStep, channels: int) -> tuple[
 
 
 def _weights(program: Program, code: LayerCode, name: str) -> tuple[Place, ...]:
-    conv = code.conv
-    stored = stored_weight_of(conv, code.source, code.tile_width)
-    num_outputs = conv.weight.shape[0]
-    if isinstance(code.source, SharedSlabs):
-        rows_bytes = [code.source.row_bytes, code.source.pattern_bytes, code.source.table_bytes]
-    else:
-        rows_bytes = [stored.rows.num_bytes * stored.groups]
-    rows = [program.allocate(Space.PARAMS, num_bytes) for num_bytes in rows_bytes]
-    per_output = [program.allocate(Space.PARAMS, 4 * num_outputs) for _ in range(2)]
-    sizes = stored_bytes(conv)
-    values, metadata = (_stored(program, f"{conv.layer}.{part}", sizes[part]) for part in ("values", "metadata"))
+    stored = stored_weight_of(code.conv, code.source, code.tile_width)
     function = f"{name}_prepare"
     if isinstance(code.source, SharedSlabs):
+        sizes = [code.source.row_bytes, code.source.pattern_bytes, code.source.table_bytes]
         program.functions += build_shared_prepare(function, code.source, stored)
     else:
+        sizes = [stored.rows.num_bytes * stored.groups]
         program.functions += build_prepare(function, stored)
-    program.prepare.append(Call(function, (values, metadata, *rows), Steps.ONE))
-    for part, place in zip(("scale", "bias"), per_output, strict=True):
-        source = _stored(program, f"{conv.layer}.{part}", 4 * num_outputs)
-        program.copies.append((source, place, num_outputs))
-    return (*rows, *per_output)
+    rows = [program.allocate(Space.PARAMS, size) for size in sizes]
+    constants = place_scale_and_bias(program, code.conv)
+    program.prepare.append(Call(function, (*place_stored_weight(program, code.conv), *rows), Steps.ONE))
+    return (*rows, *constants)
+
+
+def place_stored_weight(program: Program, conv: IntConv2d) -> tuple[Place, Place]:
+    """Values and metadata."""
+    sizes = stored_bytes(conv)
+    values, metadata = (_stored(program, f"{conv.layer}.{part}", sizes[part]) for part in ("values", "metadata"))
+    return values, metadata
+
+
+def place_scale_and_bias(program: Program, conv: IntConv2d) -> tuple[Place, Place]:
+    """Params for what makes a current of a sum."""
+    num_outputs = conv.weight.shape[0]
+    scale, bias = (program.allocate(Space.PARAMS, 4 * num_outputs) for _ in range(2))
+    for part, place in (("scale", scale), ("bias", bias)):
+        program.copies.append((_stored(program, f"{conv.layer}.{part}", 4 * num_outputs), place, num_outputs))
+    return scale, bias
 
 
 def stored_bytes(conv: IntConv2d) -> dict[str, int]:

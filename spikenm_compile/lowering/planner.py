@@ -13,6 +13,7 @@ from spikenm_compile.graph import INIT, PER_STEP, Region, Role, placeholders, th
 from spikenm_compile.lowering.bit_tools import PORTABLE, BitTools
 from spikenm_compile.lowering.kernels.bit_joins import build_pack
 from spikenm_compile.lowering.kernels.event_list import EventList, build_event_list
+from spikenm_compile.lowering.kernels.index_planes import IndexPlanes, build_index_planes
 from spikenm_compile.lowering.kernels.joins import build_last
 from spikenm_compile.lowering.kernels.unpack import build_unpack
 from spikenm_compile.lowering.kernels.values import Operand, build_convert
@@ -62,6 +63,7 @@ class Planner:
         self.next_state = in_place(lowered)
         self._converted: dict[tuple[Place, Layout], Value] = {}
         self._lists: dict[tuple[Place, EventList], tuple[EventList, Place, Place]] = {}
+        self._planes: dict[tuple[Place, IndexPlanes], Place] = {}
         self._place_inputs()
 
     def _place_inputs(self) -> None:
@@ -178,6 +180,22 @@ class Planner:
             self.program.allocate(Space.ARENA, 4 * num_steps),
             self.program.allocate(Space.ARENA, slabs.list_bytes(num_steps)),
         )
+
+    def index_planes(self, spikes: Value, planes: IndexPlanes) -> Place:
+        """Indices into the tables of a layer, built once for all layers that read the same."""
+        key = (spikes.place, planes)
+        if key not in self._planes:
+            scratch = (self.program.allocate(Space.ARENA, size) for size in planes.scratch_bytes)
+            self._planes[key] = place = self.program.allocate(Space.ARENA, planes.num_bytes)
+            self.emit(build_index_planes(self.name("indices"), planes), spikes.place, *scratch, place)
+        return self._planes[key]
+
+    def as_planes(self, state: Node) -> None:
+        """Let a state lie in the user's order; before anybody reads it."""
+        value = self.values[state]
+        planes = Planes(value.layout.height, value.layout.width, value.layout.channels)
+        self.values[state] = Value(Operand(planes, True), value.place)
+        next(s for s in self.program.states if s["offset"] == value.place.offset)["order"] = "planes"
 
     def settle(self, node: Node) -> None:
         """What is read after the steps is the value of the last: copied while the steps still know which it was."""

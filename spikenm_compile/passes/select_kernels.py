@@ -15,6 +15,7 @@ from spikenm_compile.costs import amounts
 from spikenm_compile.costs.advice import NO_ADVISOR, Advisor
 from spikenm_compile.costs.layer_call import LayerCall
 from spikenm_compile.costs.second_kernel import second_kernel
+from spikenm_compile.costs.table_format import MAX_CLASSES, class_bytes, table_classes, table_format_of
 from spikenm_compile.errors import PassError
 from spikenm_compile.layer_calls import layer_call, layer_nodes
 from spikenm_compile.ops import Alternative, IntConv2d, is_depthwise
@@ -27,6 +28,9 @@ SHARED_ROWS = amounts.SHARED_ROWS
 """Each spike adds, at each tap, a weight row of the slabs of outputs whose mask keeps it: time ∝ spikes · N/M."""
 EVENT_ROWS = amounts.EVENT_ROWS
 """Each spike adds one weight row: time is proportional to the number of spikes. A count of n is n spikes."""
+"""Each spike adds one weight row: time is proportional to the number of spikes."""
+LOOKUP_TABLES = amounts.LOOKUP_TABLES
+"""Partial sums of four inputs are looked up at many positions at once: time ∝ weights kept, whatever spikes."""
 DENSE_ROWS = amounts.DENSE_ROWS
 """Multiplies every level: takes any integer input."""
 SPIKE_ROWS = "spike-rows"
@@ -92,6 +96,8 @@ class SelectKernels(Pass):
         conv.why = f"{conv.why}; {reason}{_small_weights(conv)}"
 
     def _alternative(self, call: LayerCall, taking: list[str], kernel: str) -> Alternative | None:
+        """Lookup tables keep states in an order of their own, so that no other family takes turns with them."""
+        taking = [family for family in taking if (family == LOOKUP_TABLES) == (kernel == LOOKUP_TABLES)]
         costs = self.advisor.costs
         second = None if costs is None else second_kernel(costs, call, taking, kernel)
         return None if second is None else Alternative(second.family, second.density, second.is_denser)
@@ -128,10 +134,6 @@ def _refusals(conv: IntConv2d, families: tuple[str, ...]) -> list[str]:
     """Why the families before the first that takes the layer do not."""
     refused = itertools.takewhile(lambda refusal: refusal is not None, (REFUSALS[f](conv) for f in families))
     return [refusal for refusal in refused if refusal]
-
-
-MAX_CLASSES = 16
-"""Most classes that the kernels part inputs into."""
 
 
 def _no_staggered_rows(conv: IntConv2d) -> str | None:
@@ -179,6 +181,20 @@ def _no_event_rows(conv: IntConv2d) -> str | None:
     return None
 
 
+def _no_lookup_tables(conv: IntConv2d) -> str | None:
+    if not conv.levels.is_binary:
+        return f"input is {conv.levels}, not spikes"
+    if conv.groups > 1:
+        return f"{conv.groups} channel groups"
+    if conv.linear_input is not None:
+        return "a linear layer has one position"
+    outputs, channels, height, width = conv.weight.shape
+    slabs = conv.pattern.m // conv.pattern.n if conv.pattern is not None and conv.pattern.staggered else 1
+    lookups = 2 * height * width * class_bytes(channels, table_classes(outputs, slabs))
+    most = table_format_of(int(conv.weight.abs().max())).most_lookups
+    return f"{lookups} lookups for each output: their sums fit words up to {most}" if lookups > most else None
+
+
 def _no_spike_rows(conv: IntConv2d) -> str | None:
     return None if conv.levels.is_binary else f"input is {conv.levels}, not spikes"
 
@@ -219,6 +235,7 @@ REFUSALS: dict[str, Callable[[IntConv2d], str | None]] = {
     STAGGERED_ROWS: _no_staggered_rows,
     SHARED_ROWS: _no_shared_rows,
     EVENT_ROWS: _no_event_rows,
+    LOOKUP_TABLES: _no_lookup_tables,
     DENSE_ROWS: _takes_all,
     SPIKE_ROWS: _no_spike_rows,
     LEVEL_ROWS: _takes_all,

@@ -11,8 +11,14 @@ from spikenm_compile.costs.amounts import Amounts, Caches
 from spikenm_compile.costs.cpu_costs import CpuCosts
 from spikenm_compile.errors import TargetError
 from spikenm_compile.lowering.bit_tools import BitTools
+from spikenm_compile.lowering.byte_shuffle import HALF_TABLE, ByteShuffle
 
 KIB = 1024
+_SHUFFLES = {
+    128: ByteShuffle("llvm.x86.ssse3.pshuf.b.128", lanes=16, registers=16),
+    256: ByteShuffle("llvm.x86.avx2.pshuf.b", lanes=32, registers=16),
+    512: ByteShuffle("llvm.x86.avx512.pshuf.b.512", lanes=64, registers=32),
+}
 
 
 @dataclass(frozen=True)
@@ -30,10 +36,11 @@ class Cpu:
     """Features, in Linux' spelling, that a machine must have."""
     vector_bits: int
     tile_width: int
-    """Output channels per pass. Their float32 potentials fill a quarter of the registers of AVX-512 and half of ARM's or
-    of AVX2's, and wait in memory where the sums need room: gathering a list and reaching its end cost the same for any
-    tile. Of AVX2, tiles of 64 take 0.8 times as long as those of 32, and of SSE those of 64 take 0.75 times as long as
-    those of 16; by llvm-mca a tile of 64 adds 1.4 (A72, A76) to 1.7 (A53) times as many weights a cycle as one of 32."""
+    """Output channels per pass. Their float32 potentials fill a quarter of the registers of AVX-512 and half of those of
+    ARM or AVX2, and wait in memory where the sums need room: gathering a list and reaching its end cost the same for
+    any tile. Of AVX2, tiles of 64 take 0.8 times as long as those of 32, and of SSE those of 64 take 0.75 times as long
+    as those of 16; by llvm-mca a tile of 64 adds 1.4 (A72, A76) to 1.7 (A53) times as many weights a cycle as one of
+    32."""
     gnu_triple: str
     """Beginning of the names of GNU cross compilers for it, as Debian spells them."""
     l1_bytes: int
@@ -44,13 +51,16 @@ class Cpu:
     """Whether LLVM has to be told that floats are passed in registers."""
     cflags: tuple[str, ...] = ()
     """What a C compiler has to be told beyond its default for the triple."""
+    shuffle: ByteShuffle | None = None
+    """The instruction that lookup tables are read by."""
     nanoseconds: Amounts | None = None
     """What the things that kernels do take on one core (costs.amounts); None: not measured."""
 
     @property
     def bit_tools(self) -> BitTools:
         """Instructions on bits that the kernels use."""
-        return BitTools(has_pext="bmi2" in self.features, has_compress="avx512f" in self.features)
+        features = self.features
+        return BitTools("bmi2" in features, "avx512f" in features, self.shuffle)
 
     @property
     def costs(self) -> CpuCosts | None:
@@ -87,6 +97,7 @@ def _x86(level: str, features: tuple[str, ...], vector_bits: int, tile_width: in
         gnu_triple="x86_64-linux-gnu",
         l1_bytes=32 * KIB,
         l2_bytes=512 * KIB,
+        shuffle=_SHUFFLES[vector_bits],
     )
 
 
@@ -106,6 +117,10 @@ _ZEN4 = Amounts(
     bytes_beyond_l2=0.025,
     widened=1.76,
     updates=0.483,
+    indexed=0.03,
+    looked_up=0.6,
+    moved_digits=1.2,
+    updates_of_planes=0.1,
     multiplied=0.0168,
 )
 X86_64_V4 = replace(_x86("x86-64-v4", _V4, 512, 128), nanoseconds=_ZEN4)
@@ -126,6 +141,7 @@ def _aarch64(name: str, mcpu: str, mattr: tuple[str, ...], features: tuple[str, 
         gnu_triple="aarch64-linux-gnu",
         l1_bytes=l1,
         l2_bytes=l2,
+        shuffle=ByteShuffle("llvm.aarch64.neon.tbl1.v16i8", lanes=16, registers=32),
     )
 
 
@@ -149,6 +165,7 @@ ARMV7_NEON = Cpu(
     gnu_triple="arm-linux-gnueabihf",
     l1_bytes=32 * KIB,
     l2_bytes=256 * KIB,
+    shuffle=ByteShuffle("llvm.arm.neon.vtbl2", HALF_TABLE, registers=32),
     has_float_abi=True,
     # Without NEON: the C code says that a CPU has none. The compiled kernels know of NEON by `mattr`.
     cflags=("-march=armv7-a", "-mfpu=vfpv3-d16", "-mfloat-abi=hard"),

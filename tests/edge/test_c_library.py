@@ -45,6 +45,7 @@ PAIRS = [
     ("counts_in_groups", "arm"),
     ("counts_in_groups", "cortex-a76"),
     ("counts_in_groups", "armv7-neon"),
+    ("tables_one_eight_stagger_int8", "arm"),
 ]
 STATIC = ("digits", "sew_resnet18", "sew_and", "sew_iand", "vgg11")
 LARGE = ("rleaky", "lif_recurrent", "sew_resnet18", "sew_and", "sew_iand", "vgg11")

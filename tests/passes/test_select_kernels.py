@@ -23,6 +23,7 @@ from spikenm_compile.passes.select_kernels import (
     DENSE_TENSOR_CORE,
     EVENT_ROWS,
     LEVEL_ROWS,
+    LOOKUP_TABLES,
     ONNX_CONV,
     REASONS,
     REFUSALS,
@@ -35,7 +36,7 @@ from spikenm_compile.passes.select_kernels import (
 )
 from spikenm_compile.pattern import Pattern
 
-NATIVE = (STAGGERED_ROWS, EVENT_ROWS, DENSE_ROWS)
+NATIVE = (STAGGERED_ROWS, EVENT_ROWS, LOOKUP_TABLES, DENSE_ROWS)
 CUDA = (SPARSE_TENSOR_CORE, DENSE_TENSOR_CORE, CUDA_CORE)
 
 
@@ -110,6 +111,17 @@ def test_a_family_alone_gives_its_own_reason() -> None:
     assert choose(conv, (DENSE_ROWS, EVENT_ROWS))[0] == DENSE_ROWS
 
 
+def test_lookup_tables_take_what_their_sums_hold() -> None:
+    conv, families = int_conv("conv", 4), (LOOKUP_TABLES, DENSE_ROWS)
+    assert choose(conv, families)[0] == LOOKUP_TABLES
+    conv.linear_input = (4, 3, 3)
+    assert choose(conv, families) == (DENSE_ROWS, "a linear layer has one position")
+    wide = int_conv("conv", 944)
+    assert choose(wide, families) == (DENSE_ROWS, "2124 lookups for each output: their sums fit words up to 2114")
+    wide.pattern = Pattern.parse("1:2@stagger")
+    assert choose(wide, families)[0] == LOOKUP_TABLES
+
+
 def test_every_family_has_its_refusals_and_its_reason() -> None:
     assert REFUSALS.keys() == REASONS.keys() == {*NATIVE, SPIKE_ROWS, LEVEL_ROWS, ONNX_CONV, *CUDA}
 
@@ -164,7 +176,7 @@ def test_the_reason_is_added_to_that_of_the_pattern() -> None:
     ]
 
 
-COSTS = CpuCosts(128, Caches(2**15, 2**20), Amounts(calls=10_000, sums=1000, multiplied=0.02))
+COSTS = CpuCosts(128, Caches(2**15, 2**20), Amounts(calls=10_000, sums=1000, looked_up=50, multiplied=0.02))
 
 
 def test_times_that_are_known_decide() -> None:
@@ -179,7 +191,7 @@ def test_times_that_are_known_decide() -> None:
     first, second = select(0.25)
     assert (first.kernel, first.why) == (DENSE_ROWS, "packed; input is 0..255 × 0.0625, not spikes or small counts")
     assert second.kernel == DENSE_ROWS
-    assert second.why == "packed; dense rows: 10 µs predicted at 25 % spikes, event rows 46 µs"
+    assert second.why == "packed; dense rows: 10 µs predicted at 25 % spikes, lookup tables 17 µs, event rows 46 µs"
     assert all(c.microseconds for c in (first, second))
     assert [c.kernel for c in select(None)] == [DENSE_ROWS, EVENT_ROWS]
 
