@@ -250,6 +250,7 @@ REASONS = {
     STAGGERED_ROWS: "staggered weights: a spike reads one weight row a tap, for the outputs that it reaches",
     SHARED_ROWS: "shared masks: a spike reads a weight row only for outputs that keep it",
     EVENT_ROWS: "silent inputs cost nothing",
+    LOOKUP_TABLES: "sums of four spikes are looked up",
     DENSE_ROWS: "takes any input",
     SPIKE_ROWS: "input is spikes: silent ones cost next to nothing",
     LEVEL_ROWS: "takes any input",

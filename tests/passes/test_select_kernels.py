@@ -198,7 +198,7 @@ def test_times_that_are_known_decide() -> None:
 
 def test_a_layer_whose_best_kernel_depends_on_its_spikes_has_two() -> None:
     """14400 multiplications a step take as long as 315 events: 35 % of those that 900 reads of spikes could give."""
-    costs = CpuCosts(128, Caches(2**15, 2**20), Amounts(calls=0, copied_events=14400, multiplied=315))
+    costs = CpuCosts(128, Caches(2**15, 2**20), Amounts(calls=0, copied_events=14400, multiplied=315, looked_up=10**6))
 
     def select(density: float) -> IntConv2d:
         graph = two_layers()
