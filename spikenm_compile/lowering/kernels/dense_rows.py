@@ -62,7 +62,7 @@ def build_dense_rows(name: str, layer: DenseRows) -> list[tirx.PrimFunc]:
 
 def _sum_pairs(
     layer: DenseRows, tile: Tile, group: Expr, levels: Buffer, rows: Buffer, t: Expr, y: Expr, x: Expr
-) -> Buffer:
+) -> Expr:
     """Σ weight · level under the kernel at output (y, x)."""
     columns, of = layer.rows.format.columns(tile.row), layer.rows
     total = _zeros("int32", columns)
@@ -80,12 +80,12 @@ def _sum_pairs(
             add(row + pair, *(T.cast(levels[first + pair * 2 + i], "int32") for i in range(2)))
         if of.run % 2:
             add(row + of.run // 2, T.cast(levels[first + of.run - 1], "int32"), T.int32(0))
-    return total
+    return total[at]
 
 
 def _sum_channels(
     layer: DenseRows, tile: Tile, _group: Expr, levels: Buffer, rows: Buffer, t: Expr, y: Expr, x: Expr
-) -> Buffer:
+) -> Expr:
     """Σ weight · level of each channel under the kernel at output (y, x)."""
     dtype, width = "int16" if layer.never_overflows else "int32", tile.width
     total = _zeros(dtype, width)
@@ -94,7 +94,7 @@ def _sum_channels(
         level = levels[tir.lanes(_pixel(layer, t, y, x, ky, kx) + tile.first, width)]
         weight = rows[tir.lanes(tile.offset + (ky * kernel_width + kx) * tile.row, width)]
         tir.store(total, at, total[at] + tir.cast(dtype, width, level) * tir.cast(dtype, width, weight))
-    return total
+    return total[at]
 
 
 def _zeros(dtype: str, count: int) -> Buffer:
