@@ -8,7 +8,7 @@ weights beyond max|w| · 0.5, 0.55, ... 1 the one with the least squared error i
 that an N:M pattern survives.
 
 Kernels that add weight rows for spikes are quicker with smaller weights, others are not: a layer that reads anything
-but spikes keeps int8. `auto` takes for each of the others the smallest type whose error is at most 2 % of the weights.
+but spikes and small counts keeps int8. `auto` takes for each of the others the smallest type whose error is at most 2 % of the weights.
 """
 
 from __future__ import annotations
@@ -144,7 +144,7 @@ def quantize_conv(conv: nn.Conv2d, levels: Levels, layer: str, weight_type: str 
             f"layer '{layer}' has weights that are not finite; whole numbers cannot hold them, so load the weights of "
             f"a training that did not diverge"
         )
-    weight, scale = quantize_weight(conv.weight, weight_type if levels.is_binary else "int8")
+    weight, scale = quantize_weight(conv.weight, weight_type if levels.is_unary else "int8")
     bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
     new = IntConv2d(
         weight,
