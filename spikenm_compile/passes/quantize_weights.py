@@ -3,8 +3,8 @@
     current = float32(Σ q · level) · (s · level scale) + bias
 
 Kernels that add weight rows for spikes are quicker with smaller weights, others are not: a layer that reads anything
-but spikes keeps int8. `auto` takes for each of the others the smallest type whose error is at most 2 % of the weights.
-A layer that was trained in whole numbers keeps those, whatever is asked for.
+but spikes and small counts keeps int8. `auto` takes for each of the others the smallest type whose error is at most 2 %
+of the weights. A layer that was trained in whole numbers keeps those, whatever is asked for.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def quantize_conv(conv: nn.Conv2d, levels: Levels, layer: str, weight_type: str 
             f"layer '{layer}' has weights that are not finite; whole numbers cannot hold them, so load the weights of "
             f"a training that did not diverge"
         )
-    asked = weight_type if levels.is_binary else "int8"
+    asked = weight_type if levels.is_unary else "int8"
     weight, scale = quantize_weight(conv.weight, trained_type(conv) or asked)
     bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
     new = IntConv2d(
