@@ -19,7 +19,7 @@ from spikenm_compile.neurons import integrate_and_fire, leaky
 from spikenm_compile.passes.base import run_pipeline
 from spikenm_compile.passes.pipelines import lowering
 from spikenm_compile.passes.quantize_inputs import choose_levels
-from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS, STAGGERED_ROWS
+from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS, SHARED_ROWS, STAGGERED_ROWS
 from spikenm_compile.pattern import Pattern
 
 Lowered = tuple[GraphModule, Tensor]
@@ -183,15 +183,15 @@ def _with_weights(pattern: str, weight_type: str) -> Lowered:
     randomize(graph, 0)
     project(graph, Pattern.parse(pattern))
     graph.meta["num_steps"] = 3
-    families = (STAGGERED_ROWS, EVENT_ROWS, DENSE_ROWS)
+    families = (STAGGERED_ROWS, SHARED_ROWS, EVENT_ROWS, DENSE_ROWS)
     return run_pipeline(lowering(choose_levels(x), Pattern.parse(pattern), families, weight_type), graph), x
 
 
-C_NAME = str.maketrans({":": "_", "@": "_", "2": "two", "1": "one", "4": "four", "8": "eight"})
+C_NAME = str.maketrans({":": "_", "@": "_", "2": "two", "1": "one", "4": "four", "8": "eight", "6": "six"})
 """Networks give C functions their names."""
 WEIGHTS = {
     f"{pattern.translate(C_NAME)}_{weight_type}": cache(partial(_with_weights, pattern, weight_type))
-    for pattern in ("2:4", "2:4@stagger", "1:4@stagger", "1:8@stagger")
+    for pattern in ("2:4", "2:4@stagger", "1:4@stagger", "1:8@stagger", "64:2:4", "16:1:8")
     for weight_type in ("int8", "int7", "int4")
 }
 

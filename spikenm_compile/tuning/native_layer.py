@@ -39,7 +39,7 @@ class NativeLayer:
     """
 
     def __init__(self, lowered: GraphModule, cpu: Cpu) -> None:
-        planned = plan_layer(lowered, cpu.tile_width, cpu.bit_tools)
+        planned = plan_layer(lowered, cpu.tile_width, bit_tools=cpu.bit_tools)
         program, self._num_steps = planned.program, lowered.meta["num_steps"]
         self._library = _load(program, cpu)
         params = aligned_zeros(program.sizes[Space.PARAMS])

@@ -10,7 +10,7 @@ from torch import nn
 from torch.fx import Graph, GraphModule
 
 from spikenm_compile.graph import INIT, LEVELS, PER_STEP, REGION, ROLE, SHAPE, Region, Role, result
-from spikenm_compile.lowering.bit_tools import BitTools
+from spikenm_compile.lowering.bit_tools import PORTABLE, BitTools
 from spikenm_compile.lowering.kernels.values import Operand
 from spikenm_compile.lowering.layout import Bits, Bytes
 from spikenm_compile.lowering.native_nodes import plan_node
@@ -72,16 +72,19 @@ class LayerProgram:
     output_bytes: int
 
 
-def plan_layer(lowered: GraphModule, tile_width: int, bit_tools: BitTools) -> LayerProgram:
+def plan_layer(
+    lowered: GraphModule, tile_width: int, prefix: str = "spikenm", bit_tools: BitTools = PORTABLE
+) -> LayerProgram:
     """Plan the layer's own kernels: its event lists, if it reads some, or its bytes, the layer, and its neurons.
 
     Args:
         lowered: made by `one_layer`.
         tile_width: the target's.
+        prefix: how the names of all functions begin.
         bit_tools: the CPU's.
     """
     num_steps = lowered.meta["num_steps"]
-    planner = Planner(lowered, tile_width, num_steps, bit_tools=bit_tools)
+    planner = Planner(lowered, tile_width, num_steps, prefix, bit_tools)
     planner.region = Region.STEP
     x, node = (next(n for n in lowered.graph.nodes if n.op == op) for op in ("placeholder", "call_module"))
     channels, height, width = x.meta[SHAPE]

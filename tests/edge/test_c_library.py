@@ -42,6 +42,8 @@ PAIRS = [
     ("sew_iand", "arm"),
     ("vgg11", "arm"),
     ("one_four_stagger_int7", "arm"),
+    ("onesix_one_eight_int7", "arm"),
+    ("sixfour_two_four_int4", "armv7-neon"),
 ]
 STATIC = ("digits", "sew_resnet18", "sew_and", "sew_iand", "vgg11")
 LARGE = ("rleaky", "lif_recurrent", "sew_resnet18", "sew_and", "sew_iand", "vgg11")

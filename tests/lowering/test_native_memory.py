@@ -87,7 +87,7 @@ def artifact(out: Path, cpu: Cpu, pattern: Pattern, weight_type: str) -> Path:
     "cpu", [c for c in CPUS if c.machine == detect().machine and cpu_flags() >= set(c.features)], ids=lambda c: c.name
 )
 @pytest.mark.parametrize(
-    ("pattern", "weight_type"), [("2:4", "int8"), ("1:4@stagger", "int7"), ("2:4@stagger", "int4")]
+    ("pattern", "weight_type"), [("2:4", "int8"), ("1:4@stagger", "int7"), ("2:4@stagger", "int4"), ("64:2:4", "int7")]
 )
 def test_every_access_is_inside(tmp_path: Path, cpu: Cpu, pattern: str, weight_type: str) -> None:
     path = str(artifact(tmp_path / "a", cpu, Pattern.parse(pattern), weight_type))

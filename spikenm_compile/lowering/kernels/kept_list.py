@@ -78,7 +78,9 @@ class KeptList:
             at = slabs.pattern_at(self.slab, word)
             pairs = ((self.spikes[spikes + i], self.patterns[at + i]) for i in range(num_words))
             return [T.call_llvm_pure_intrin("uint64", "llvm.x86.bmi.pext.64", *pair) for pair in pairs]
-        planes = [self.patterns[tir.lanes(slabs.pattern_at(self.slab, word, p), num_words)] for p in range(slabs.planes)]
+        planes = [
+            self.patterns[tir.lanes(slabs.pattern_at(self.slab, word, p), num_words)] for p in range(slabs.planes)
+        ]
         kept, lanes = tir.local(num_words, "uint64"), tir.lanes(0, num_words)
         tir.store(kept, lanes, T.bitwise_and(self.spikes[tir.lanes(spikes, num_words)], planes[0]))
         for shift, plane in zip(SHIFTS, planes[1:], strict=True):
@@ -95,11 +97,15 @@ class KeptList:
             if self.slabs.tools.has_compress:
                 self._append_compressed(count, T.cast(part, "uint16"), number + low)
             else:
-                self._append_byte(count, T.cast(T.bitwise_and(part, T.uint64(VALUES_OF_BYTE - 1)), "int32"), number + low)
+                self._append_byte(
+                    count, T.cast(T.bitwise_and(part, T.uint64(VALUES_OF_BYTE - 1)), "int32"), number + low
+                )
 
     def _append_compressed(self, count: Buffer, bits: Expr, number: Expr) -> None:
         positions = T.ramp(tirx.const(0, "uint16"), tirx.const(1, "uint16"), APPENDED)
-        single = T.bitwise_and(T.shift_right(T.broadcast(bits, APPENDED), positions), tir.constant("uint16", APPENDED, 1))
+        single = T.bitwise_and(
+            T.shift_right(T.broadcast(bits, APPENDED), positions), tir.constant("uint16", APPENDED, 1)
+        )
         is_set = single > tir.constant("uint16", APPENDED, 0)
         numbers, zeros = tir.lanes(number, APPENDED), tir.constant("int32", APPENDED, 0)
         together = T.call_llvm_pure_intrin("int32x16", "llvm.x86.avx512.mask.compress", numbers, zeros, is_set)
