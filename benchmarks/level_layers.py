@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from benchmarks.cpu_peers import Run, onnx_layer
+from benchmarks.cpu_onnx import DenseLayer, channels_last_model
+from benchmarks.cpu_peers import OnnxCall
 from spikenm_compile.neurons import leaky
 from spikenm_compile.ops import SPIKES, IntConv2d, IntConvNeuron, Levels, NeuronStep
 from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS, REFUSALS
@@ -77,13 +78,14 @@ def make_layer(shape: Shape) -> IntConv2d | IntConvNeuron:
 class Peer:
     """ONNX Runtime's layer, whose time does not depend on its input."""
 
-    run: Run
+    call: OnnxCall
 
     def set_input(self, _index: int) -> None:
         """Every input is alike."""
 
     def __call__(self) -> None:
-        self.run(CALLS)
+        for _ in range(CALLS):
+            self.call()
 
 
 def measure(shape: Shape, cpu: Cpu) -> dict[str, float]:
@@ -98,7 +100,9 @@ def measure(shape: Shape, cpu: Cpu) -> dict[str, float]:
     for conv.kernel in families:
         timed.append(OnInputs(NativeLayer(one_layer(layer, size, shape.num_steps), cpu), inputs))
     # the dilated layer's peer is the plain one, which does as much work
-    peer = onnx_layer(shape.outputs, shape.channels, shape.size, 3, 1, shape.num_steps, shape.groups)
+    pairs = ((shape.size,) * 2, (3, 3), (1, 1), (1, 1))
+    dense = DenseLayer(shape.channels, shape.outputs, *pairs, shape.groups, shape.num_steps, is_linear=False)
+    peer = OnnxCall(channels_last_model(dense, has_lif=False), dense, is_channels_last=True)
     times = least_times([*timed, Peer(peer)], NUM_INPUTS)
     return dict(zip([*families, "ONNX Runtime"], [*times[:-1], times[-1] / CALLS], strict=True))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from spikenm_compile.costs.amounts import STAGGERED_ROWS
+from spikenm_compile.costs.amounts import EVENT_ROWS, SHARED_ROWS, STAGGERED_ROWS
 from spikenm_compile.costs.cpu_costs import CpuCosts
 from spikenm_compile.costs.layer_call import LayerCall
 from spikenm_compile.costs.trials import Kernel, Machine, Timing, Trial, key_of
@@ -47,7 +47,9 @@ class Advisor:
         """What other patterns would save of the predicted time of event rows; empty where nothing is worth a word."""
         if self.costs is None or not call.is_binary or call.groups > 1 or call.dilation != (1, 1):
             return ""
-        families = ("event-rows", *([STAGGERED_ROWS] if call.slabs > 1 else []))
+        families = [EVENT_ROWS]
+        families += [STAGGERED_ROWS] if call.slabs > 1 else []
+        families += [SHARED_ROWS] if call.pattern is not None and call.pattern.v > 1 else []
         now = min(self.costs.microseconds(call, family) for family in families)
         saved = {text: 1 - self.costs.microseconds(other, STAGGERED_ROWS) / now for text, other in _others(call)}
         named = [

@@ -124,7 +124,8 @@ def stored_bytes(conv: IntConv2d) -> dict[str, int]:
     kept = weight.numel() // conv.pattern.m * conv.pattern.n
     if conv.pattern.staggered:
         return {"values": kept, "metadata": 0}
-    return {"values": kept, "metadata": -(-kept * conv.pattern.index_bits // 8) + 1}
+    positions = kept // weight.shape[0] * -(-weight.shape[0] // conv.pattern.v)
+    return {"values": kept, "metadata": -(-positions * conv.pattern.index_bits // 8) + 1}
 
 
 def _stored(program: Program, tensor: str, num_bytes: int) -> Place:

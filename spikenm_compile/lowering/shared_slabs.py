@@ -48,7 +48,7 @@ class SharedSlabs:
         assert conv.pattern is not None
         slab = slab_width(outputs, conv.pattern.v)
         kept = Pattern(1, 2, slab).slabs(conv.weight != 0).any(1).movedim(1, -1)
-        words = F.pad(kept, (0, -channels % WORD)).unflatten(-1, (-1, WORD))
+        words = F.pad(kept, (0, -channels % WORD)).reshape(-1, WORD)
         slots = max(1, int(words.sum(-1).max()))
         weights = format_of(int(conv.weight.abs().max()), min(slab, tile_width))
         rows = Rows(slab, height * width, spikes.pixel * slots, tile_width, weights)
@@ -71,7 +71,7 @@ class SharedSlabs:
 
     @property
     def planes(self) -> int:
-        """Words that are stored for each word of a pattern: itself and, without pext, the bits that move at each shift."""
+        """Words that are stored for a word of a pattern: itself and, without pext, the bits that move at each shift."""
         return 1 if self.tools.has_pext else 1 + len(SHIFTS)
 
     @property

@@ -14,6 +14,7 @@ from torch.fx import GraphModule
 from spikenm_compile.costs import amounts
 from spikenm_compile.costs.advice import NO_ADVISOR, Advisor
 from spikenm_compile.costs.layer_call import LayerCall
+from spikenm_compile.costs.row_shapes import kept_share, slab_width
 from spikenm_compile.costs.second_kernel import second_kernel
 from spikenm_compile.costs.table_format import MAX_CLASSES, class_bytes, table_classes, table_format_of
 from spikenm_compile.errors import PassError
@@ -148,15 +149,22 @@ def _no_staggered_rows(conv: IntConv2d) -> str | None:
 
 
 NARROWEST_SLAB = 8
-"""Fewest outputs with a mask of their own that pay for a list of their own."""
+"""Fewest outputs with a mask of their own that shared kernels take."""
+MOST_KEPT = 0.5
+"""Share of the inputs up to which a list of those that a mask keeps pays."""
 
 
 def _no_shared_rows(conv: IntConv2d) -> str | None:
     """Not worth a word where nobody asked for the pattern."""
     if conv.pattern is None or conv.pattern.v == 1:
         return ""
-    if conv.pattern.v < NARROWEST_SLAB:
-        return f"slabs of {conv.pattern.v} outputs: shared kernels take {NARROWEST_SLAB} or more"
+    pattern, outputs = conv.pattern, conv.weight.shape[0]
+    if pattern.v < NARROWEST_SLAB:
+        return f"slabs of {pattern.v} outputs: shared kernels take {NARROWEST_SLAB} or more"
+    kept = kept_share(outputs, pattern)
+    if kept > MOST_KEPT:
+        together = f"{slab_width(outputs, pattern.v)} outputs together use about {100 * kept:.0f} % of the inputs"
+        return f"{together}: lists of shared kernels pay up to {100 * MOST_KEPT:.0f} %"
     if not conv.levels.is_binary:
         return f"input is {conv.levels}: shared kernels take spikes"
     return _no_runs(conv, "shared")

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from spikenm_compile.costs.amounts import STAGGERED_ROWS, classes_of, outputs_together
+from spikenm_compile.costs.amounts import SHARED_ROWS, STAGGERED_ROWS, classes_of, outputs_together
 from spikenm_compile.costs.layer_call import LayerCall
-from spikenm_compile.costs.row_shapes import tile_for
+from spikenm_compile.costs.row_shapes import slab_width, tile_for
 from spikenm_compile.costs.trials import Kernel, Machine, key_of
 from spikenm_compile.graph import SHAPE
 from spikenm_compile.layer_calls import layer_call, layer_nodes
@@ -99,4 +99,7 @@ def _outputs_together(call: LayerCall, family: str, tile_width: int) -> int:
     """Outputs that one tile could hold at most."""
     if family == STAGGERED_ROWS:
         return call.outputs // classes_of(call, tile_width)
+    if family == SHARED_ROWS:
+        assert call.pattern is not None
+        return slab_width(call.outputs, call.pattern.v)
     return outputs_together(call)

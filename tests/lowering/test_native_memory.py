@@ -95,6 +95,7 @@ def artifact(out: Path, cpu: Cpu, pattern: Pattern, weight_type: str, families: 
         ("2:4", "int8", Native().families),
         ("1:4@stagger", "int7", Native().families),
         ("2:4@stagger", "int4", Native().families),
+        ("64:2:4", "int7", Native().families),
         ("1:4@stagger", "int8", (LOOKUP_TABLES, DENSE_ROWS)),
         ("2:4", "int4", (LOOKUP_TABLES, DENSE_ROWS)),
     ],

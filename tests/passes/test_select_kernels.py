@@ -27,6 +27,7 @@ from spikenm_compile.passes.select_kernels import (
     ONNX_CONV,
     REASONS,
     REFUSALS,
+    SHARED_ROWS,
     SPARSE_TENSOR_CORE,
     SPIKE_ROWS,
     STAGGERED_ROWS,
@@ -36,7 +37,7 @@ from spikenm_compile.passes.select_kernels import (
 )
 from spikenm_compile.pattern import Pattern
 
-NATIVE = (STAGGERED_ROWS, EVENT_ROWS, LOOKUP_TABLES, DENSE_ROWS)
+NATIVE = (STAGGERED_ROWS, SHARED_ROWS, EVENT_ROWS, LOOKUP_TABLES, DENSE_ROWS)
 CUDA = (SPARSE_TENSOR_CORE, DENSE_TENSOR_CORE, CUDA_CORE)
 
 
@@ -93,6 +94,26 @@ STAGGERED_CASES: list[tuple[str, Any, str, str]] = [
 def test_staggered_weights_have_a_family(pattern: str, geometry: Any, family: str, reason: str) -> None:
     conv = int_conv("conv", 96, **geometry)
     conv.pattern = Pattern.parse(pattern)
+    found, why = choose(conv, NATIVE)
+    assert (found, why[: len(reason)]) == (family, reason)
+
+
+SHARED_CASES: list[tuple[str, int, Any, str, str]] = [
+    ("64:2:4", 128, {}, SHARED_ROWS, "shared masks: a spike reads a weight row only for outputs that keep it"),
+    ("16:1:8", 128, {}, SHARED_ROWS, "shared masks"),
+    ("16:2:4", 16, {}, SHARED_ROWS, "shared masks"),
+    ("16:2:4", 128, {}, EVENT_ROWS, "64 outputs together use about 94 % of the inputs: lists of shared kernels pay up"),
+    ("4:1:8", 128, {}, EVENT_ROWS, "slabs of 4 outputs: shared kernels take 8 or more"),
+    ("64:2:4", 128, {"dilation": (2, 2)}, DENSE_ROWS, "dilation 2"),
+    ("64:2:4", 128, {"groups": 2}, DENSE_ROWS, "2 channel groups"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "outputs", "geometry", "family", "reason"), SHARED_CASES)
+def test_shared_masks_have_a_family(pattern: str, outputs: int, geometry: Any, family: str, reason: str) -> None:
+    weight = torch.ones(outputs, 16 // geometry.get("groups", 1), 3, 3, dtype=torch.int8)
+    conv = IntConv2d(weight, torch.ones(outputs), torch.zeros(outputs), levels=SPIKES, **geometry)
+    conv.layer, conv.pattern = "conv", Pattern.parse(pattern)
     found, why = choose(conv, NATIVE)
     assert (found, why[: len(reason)]) == (family, reason)
 

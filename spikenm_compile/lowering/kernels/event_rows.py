@@ -22,7 +22,7 @@ from tvm import tirx
 from spikenm_compile.lowering import tir
 from spikenm_compile.lowering.kernels.event_list import EventList
 from spikenm_compile.lowering.kernels.event_run import ROW_WORD, EventRun
-from spikenm_compile.lowering.kernels.row_sums import ROW_SUMS, RowSource
+from spikenm_compile.lowering.kernels.row_sums import ROW_SUMS, RowSource, words_of
 from spikenm_compile.lowering.kernels.tile_output import TileOutput, output_params
 from spikenm_compile.lowering.layout import Bits, Floats, Geometry, Rows, Tile
 from spikenm_compile.lowering.tir import Buffer, Expr, T
@@ -53,8 +53,7 @@ def build_event_rows(name: str, layer: EventRows) -> list[tirx.PrimFunc]:
     with tir.kernel(name, params, functions) as (buffers, num_steps):
         start, events, rows, *rest = buffers
         for tile, number in layer.rows.loop_over(layer.lists.classes):
-            words = T.decl_buffer((tir.UNKNOWN_LENGTH,), "int64", data=rows.data, align=ROW_WORD)
-            source = RowSource(tile, layer.rows.format, layer.never_overflows, words)
+            source = RowSource(tile, layer.rows.format, layer.never_overflows, words_of(rows))
             with T.serial(layer.out.height) as y, T.serial(layer.out.width) as x:
                 outputs = [TileOutput(piece, layer.out, layer.neuron, rest) for piece in _pieces(layer, tile, number)]
                 for output in outputs:

@@ -2,8 +2,9 @@
 
 Stored are, per layer, either all int8 weights [O, I, kh, kw], or N:M packed: `values` [O, kh, kw, I/M, N] and
 `metadata`, a little-endian stream of ⌈log2 M⌉ bits per value that gives its position in the group, followed by one
-zero byte (so that two bytes can always be read). A linear layer is stored with one tap and C·H·W channels in
-PyTorch's flatten order, and becomes a convolution with a kernel of H × W taps.
+zero byte (so that two bytes can always be read); outputs that share a mask have their positions in common. A linear
+layer is stored with one tap and C·H·W channels in PyTorch's flatten order, and becomes a convolution with a kernel of
+H × W taps.
 
 Staggered weights (lowering.stagger) are stored without metadata, since the kept members of a group are known.
 """
@@ -159,7 +160,8 @@ def _unpack(
             slabs = pattern.m // pattern.n
             position = (tap + nm_group + output * slabs // stored.num_outputs) % slabs + kept * slabs
         else:
-            position = position_of(pattern, metadata, source)
+            of_slab = ((output // pattern.v * stored.stored_taps + tap) * groups + nm_group) * pattern.n + kept
+            position = position_of(pattern, metadata, of_slab)
         target.write(nm_group * pattern.m + position, tap, values[source])
 
 

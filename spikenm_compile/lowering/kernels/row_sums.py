@@ -35,6 +35,11 @@ class RowSource:
         return T.reinterpret(tir.vector(dtype, count), self.rows[tir.lanes(first, self.tile.row // ROW_WORD)])
 
 
+def words_of(rows: Buffer) -> Buffer:
+    """Rows of int8 as the words that they are counted in."""
+    return T.decl_buffer((tir.UNKNOWN_LENGTH,), "int64", data=rows.data, align=ROW_WORD)
+
+
 class RowSums(ABC):
     """Sums of the rows that `add` is told of, `total` of them all."""
 

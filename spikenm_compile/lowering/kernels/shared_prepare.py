@@ -3,9 +3,9 @@
     pattern[slab][tap][word]     a bit for each channel at which a weight of the slab is not zero
     rows[slab][tile][i · slots + r][o]     the weights of the r-th kept channel of word i
 
-Where bits are moved together by shifts (kept_list), six more words stand behind each of the pattern's: those of its bits that
-are moved on by 1, 2, 4, 8, 16 and 32 places. Bit i of distance d in binary goes first where its lower bits are equal, so
-that no two bits meet (Warren, Hacker's Delight, 2nd edition, 7-4).
+Where bits are moved together by shifts (kept_list), six more planes stand behind the patterns of a slab: the bits that
+are moved by 1, 2, 4, 8, 16 and 32 places. A bit moves by as many places as clear bits are below it, by the 1 of that
+number first: so no two bits meet (Warren, Hacker's Delight, 2nd edition, 7-4).
 """
 
 from __future__ import annotations

@@ -17,8 +17,9 @@ from dataclasses import dataclass, replace
 from tvm import tirx
 
 from spikenm_compile.lowering import tir
+from spikenm_compile.lowering.kernels.event_run import ROW_WORD
 from spikenm_compile.lowering.kernels.kept_list import KeptList
-from spikenm_compile.lowering.kernels.row_sums import NIBBLE_EVENTS, ROW_SUMS, RowSource
+from spikenm_compile.lowering.kernels.row_sums import NIBBLE_EVENTS, ROW_SUMS, RowSource, words_of
 from spikenm_compile.lowering.kernels.tile_output import TileOutput, output_params
 from spikenm_compile.lowering.layout import Bits, Floats, Geometry, Tile
 from spikenm_compile.lowering.shared_slabs import SharedSlabs
@@ -42,15 +43,15 @@ class SharedRows:
 
 @dataclass(frozen=True)
 class RowStarts:
-    """A list, from an entry on, as the bytes at which the rows of a tile start."""
+    """A list, from an entry on, as the words at which the rows of a tile start."""
 
     entries: Buffer
     first: Expr
-    row_bytes: int
+    row_words: int
 
     def __getitem__(self, i: Expr) -> Expr:
         """Of one entry."""
-        return T.cast(self.entries[self.first + i], "int32") * self.row_bytes
+        return T.cast(self.entries[self.first + i], "int32") * self.row_words
 
 
 def build_shared_rows(name: str, layer: SharedRows) -> list[tirx.PrimFunc]:
@@ -86,14 +87,14 @@ def _first_word(layer: SharedRows, t: Expr, y: Expr, x: Expr) -> Expr:
     return layer.slabs.spikes.at(t, y * g.stride[0] - g.padding[0], x * g.stride[1] - g.padding[1])
 
 
-def _sum(layer: SharedRows, tile: Tile, weights: Buffer, entries: Buffer, t: Expr, length: Expr) -> Buffer:
+def _sum(layer: SharedRows, tile: Tile, weights: Buffer, entries: Buffer, t: Expr, length: Expr) -> Expr:
     """Σ of the weight rows in the list of step t."""
-    slabs = layer.slabs
-    sums = ROW_SUMS[slabs.rows.format](RowSource(tile, slabs.rows.format, layer.never_overflows, weights))
+    slabs, row_words = layer.slabs, tile.row // ROW_WORD
+    sums = ROW_SUMS[slabs.rows.format](RowSource(tile, slabs.rows.format, layer.never_overflows, words_of(weights)))
     first, room = t * slabs.longest, sums.room // NIBBLE_EVENTS * NIBBLE_EVENTS
     if slabs.longest <= room:
-        sums.add(RowStarts(entries, first, tile.row), length)
+        sums.add(RowStarts(entries, first, row_words), length)
         return sums.total()
     with T.serial((length + (room - 1)) // room) as part:
-        sums.add(RowStarts(entries, first + part * room, tile.row), T.min(length - part * room, room))
+        sums.add(RowStarts(entries, first + part * room, row_words), T.min(length - part * room, room))
     return sums.total()
