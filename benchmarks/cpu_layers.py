@@ -21,6 +21,8 @@ from spikenm_compile.tuning.one_layer import conv_of
 
 COMPILED_LAYERS = ("c128@16", "c512@4")
 """Where torch.compile is measured too, at `DENSITY`: it compiles for half a minute."""
+BUILT = "as built"
+"""A kernel that is not the usual one of a family, for example two that the spikes of a call decide between."""
 SMALL = 4
 """Pixels up to which a call takes so few microseconds that it takes many to bring its weights near."""
 
@@ -43,7 +45,7 @@ def compile_variants(shape: Shape, variants: Sequence[Variant], cpu: Cpu, exampl
             name = _work_of(family, variant)
             kernels.names[variant, family] = name
             if name not in kernels.calls:
-                kernels.calls[name] = layer.compile(family, cpu, example)
+                kernels.calls[name] = layer.compile(layer.with_family(family), cpu, example)
     return kernels
 
 
@@ -73,14 +75,31 @@ def measure_layer(
     """Rows of one layer."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    kernels = compile_variants(shape, variants, cpu, random_spikes(shape.input, NUM_STEPS, DENSITY, rng))
+    example = random_spikes(shape.input, NUM_STEPS, DENSITY, rng)
+    kernels = compile_variants(shape, variants, cpu, example)
     dense = dense_layer(conv_of(layer_of(shape, variants[0]).layer), shape.input, NUM_STEPS)
     peers = peers_of(dense, has_lif=True, is_compiled=name in COMPILED_LAYERS)
     plan = Plan(rounds, 16, 32) if shape.size**2 <= SMALL else Plan(rounds, 4, 8)
     for density in densities:
         others = {p: call for p, call in peers.items() if density == DENSITY or COMPILED not in p}
-        times = take_turns(_runners(kernels.calls, others), draw_for(shape, density, rng), plan)
-        yield from _rows(name, density, kernels, others, times)
+        chosen, built = choose(kernels, density, cpu, example)
+        times = take_turns(_runners(kernels.calls | built, others), draw_for(shape, density, rng), plan)
+        yield from _rows(name, density, kernels, chosen, times)
+        yield from (Row(name, density, peer, "", False, times[peer]) for peer in others)
+
+
+def choose(
+    kernels: Kernels, density: float, cpu: Cpu, example: Levels
+) -> tuple[dict[Variant, str], dict[str, NativeCall]]:
+    """What `build` chooses for each variant, a family or `BUILT`, and calls of those that are no family's usual."""
+    chosen, built = dict[Variant, str](), dict[str, NativeCall]()
+    for variant, layer in kernels.layers.items():
+        found = layer.as_built(density)
+        family = layer.usual_family(found)
+        chosen[variant] = family or BUILT
+        if family is None:
+            built[f"{BUILT} {variant}"] = layer.compile(found, cpu, example)
+    return chosen, built
 
 
 def draw_for(shape: Shape, density: float, rng: np.random.Generator) -> Callable[[], Sequence[Given]]:
@@ -93,10 +112,9 @@ def _runners(calls: Mapping[str, Call], peers: Mapping[str, Call]) -> dict[str, 
 
 
 def _rows(
-    name: str, density: float, kernels: Kernels, peers: Mapping[str, Call], times: Mapping[str, Times]
+    name: str, density: float, kernels: Kernels, chosen: Mapping[Variant, str], times: Mapping[str, Times]
 ) -> Iterator[Row]:
-    chosen = {variant: layer.choose(density) for variant, layer in kernels.layers.items()}
     for (variant, family), key in kernels.names.items():
         yield Row(name, density, str(variant), family, chosen[variant] == family, times[key])
-    for peer in peers:
-        yield Row(name, density, peer, "", False, times[peer])
+    for variant in (variant for variant, family in chosen.items() if family == BUILT):
+        yield Row(name, density, str(variant), BUILT, True, times[f"{BUILT} {variant}"])

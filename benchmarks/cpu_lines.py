@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
+from benchmarks.cpu_driver import NativeCall
 from benchmarks.cpu_native import TimedLayer
 from benchmarks.cpu_results import Row
-from benchmarks.cpu_timing import Given, Plan, random_spikes, take_turns
+from benchmarks.cpu_timing import Given, Levels, Plan, random_spikes, take_turns
 from benchmarks.cpu_workloads import DENSITY, LAYERS, NUM_STEPS, Shape, Variant, make_layer
 from spikenm_compile.passes.select_kernels import EVENT_ROWS, STAGGERED_ROWS
 from spikenm_compile.pattern import Pattern
@@ -78,7 +79,7 @@ def measure_axis(axis: str, cpu: Cpu, rounds: int) -> Iterator[Row]:
     for x, points in AXES[axis].items():
         first = next(iter(points.values()))
         example = random_spikes(first.shape.input, first.num_steps, first.density, rng)
-        runners = {name: [_layer(point).compile(point.family, cpu, example)] for name, point in points.items()}
+        runners = {name: [_compile(point, cpu, example)] for name, point in points.items()}
 
         def draw(point: Point = first) -> Sequence[Given]:
             return [Given(random_spikes(point.shape.input, point.num_steps, point.density, rng))]
@@ -87,10 +88,11 @@ def measure_axis(axis: str, cpu: Cpu, rounds: int) -> Iterator[Row]:
             yield Row(axis, x, name, points[name].family, False, times)
 
 
-def _layer(point: Point) -> TimedLayer:
+def _compile(point: Point, cpu: Cpu, example: Levels) -> NativeCall:
     pattern = None if point.variant.pattern == DENSE else Pattern.parse(point.variant.pattern)
     layer = make_layer(point.shape, pattern, point.variant.weight_type, point.density)
-    return TimedLayer(layer, point.shape.input, point.num_steps)
+    timed = TimedLayer(layer, point.shape.input, point.num_steps)
+    return timed.compile(timed.with_family(point.family), cpu, example)
 
 
 def fits_of(rows: Sequence[Row]) -> dict[tuple[str, str], Fit]:

@@ -78,10 +78,11 @@ def _ours(
         shape = LAYERS[name]
         own = variant if fits(shape, variant) else Variant(variant.pattern.partition(":")[2], variant.weight_type)
         layer, example = layer_of(shape, own), random_spikes(shape.input, NUM_STEPS, DENSITY, rng)
-        family = layer.choose(DENSITY)
-        quickest = _quickest(measured, name, own, layer) or family
-        chosen.append(layer.compile(family, cpu, example))
-        tuned.append(chosen[-1] if quickest == family else layer.compile(quickest, cpu, example))
+        built = layer.as_built(DENSITY)
+        family, quickest = layer.usual_family(built), _quickest(measured, name, own, layer)
+        chosen.append(layer.compile(built, cpu, example))
+        is_other = quickest not in (None, family)
+        tuned.append(layer.compile(layer.with_family(str(quickest)), cpu, example) if is_other else chosen[-1])
     return {str(variant): chosen} | ({str(variant) + TUNED: tuned} if tuned != chosen else {})
 
 

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
+from benchmarks.cpu_layers import BUILT
 from benchmarks.cpu_native import TARGET, TimedLayer
 from benchmarks.cpu_peers import BARE, dense_layer, peers_of
 from benchmarks.cpu_results import Row
@@ -50,7 +51,7 @@ class Training:
     """How long networks are trained, and how wide they are."""
 
     width: int = 64
-    images: int = 512
+    images: int = 256
     batch_size: int = 16
     threads: int = 2
 
@@ -143,15 +144,16 @@ def measure_recorded(kind: str, training: Training, folder: Path, cpu: Cpu, roun
 
 def _measure(kind: str, recorded: Recorded, cpu: Cpu, rounds: int) -> Iterator[Row]:
     timed, conv = recorded.timed, conv_of(recorded.timed.layer)
-    chosen, density = conv.kernel, conv.density
+    density, built = conv.density, timed.usual_family(timed.layer) or BUILT
     assert density is not None
-    ours = {family: timed.compile(family, cpu, recorded.samples[0]) for family in timed.families()}
+    layers = {family: timed.with_family(family) for family in timed.families()} | {built: timed.layer}
+    ours = {family: timed.compile(layer, cpu, recorded.samples[0]) for family, layer in layers.items()}
     peers = peers_of(dense_layer(conv, timed.shape, timed.num_steps), has_lif=False)
     runners: dict[str, Sequence[Call]] = {name: [call] for name, call in {**ours, **peers}.items()}
     times = take_turns(runners, draw_from(recorded.samples), Plan(rounds, 4, 8))
     place = f"{kind} {recorded.name}"
     for family in ours:
-        yield Row(place, round(density, 4), kind, family, family == chosen, times[family])
+        yield Row(place, round(density, 4), kind, family, family == built, times[family])
     for peer in BARE:
         yield Row(place, round(density, 4), peer, "", False, times[peer])
 

@@ -29,6 +29,7 @@ from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS, STAGGE
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.cpu import detect
 from spikenm_compile.training.networks.blocks import Classifier, PerStep, Spiking
+from spikenm_compile.tuning.one_layer import conv_of
 
 TINY = Shape(16, 16, 4)
 DENSE = DenseLayer(8, 4, (5, 5), (3, 3), (2, 2), (1, 1), 1, 3, is_linear=False)
@@ -109,11 +110,21 @@ def test_a_wrong_kernel_is_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     spikes = random_spikes(TINY.input, 4, 0.5, np.random.default_rng(0))
     torch.manual_seed(0)
     timed = TimedLayer(make_layer(TINY, Pattern(2, 4), "int8", 0.1), TINY.input, 4)
-    call = timed.compile(EVENT_ROWS, detect(), spikes)
+    layer = timed.with_family(EVENT_ROWS)
+    call = timed.compile(layer, detect(), spikes)
     assert call.output() != bytes(len(call.output()))
     monkeypatch.setattr("benchmarks.cpu_native.NativeCall.output", lambda _: b"")
     with pytest.raises(PassError, match="computes something else than the reference"):
-        timed.compile(EVENT_ROWS, detect(), spikes)
+        timed.compile(layer, detect(), spikes)
+
+
+def test_what_build_chooses_is_a_family_or_something_of_its_own() -> None:
+    timed = TimedLayer(_staggered(), TINY.input, 4)
+    built = timed.as_built(0.5)
+    assert timed.usual_family(built) == conv_of(built).kernel in timed.families()
+    assert conv_of(timed.layer).kernel == ""
+    conv_of(built).tile_width = 8
+    assert timed.usual_family(built) is None
 
 
 @pytest.mark.parametrize("make", [float_model, qdq_model, channels_last_model])
