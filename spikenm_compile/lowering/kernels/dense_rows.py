@@ -50,7 +50,7 @@ def build_dense_rows(name: str, layer: DenseRows) -> list[tirx.PrimFunc]:
 
 def _sum_levels(
     layer: DenseRows, tile: Tile, group: Expr, levels: Buffer, rows: Buffer, t: Expr, y: Expr, x: Expr
-) -> Buffer:
+) -> Expr:
     """Σ weight · level under the kernel at output (y, x)."""
     g, at = layer.geometry, tir.lanes(0, tile.row)
     channels = layer.rows.channels
@@ -65,4 +65,4 @@ def _sum_levels(
             level = tir.splat(T.cast(levels[first + c], "int32"), tile.row)
             weight = tir.cast("int32", tile.row, rows[tir.lanes(tap + c * tile.row, tile.row)])
             tir.store(total, at, total[at] + level * weight)
-    return total
+    return total[at]

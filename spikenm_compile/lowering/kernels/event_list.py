@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from spikenm_compile.lowering import tir
+from spikenm_compile.lowering.kernels.bit_positions import BYTE
 from spikenm_compile.lowering.kernels.event_run import COPIED
-from spikenm_compile.lowering.layout import WORD, Bits
+from spikenm_compile.lowering.kernels.list_writers import BitWriter, ClassWriter, ListWriter, WordWriter
+from spikenm_compile.lowering.layout import Bits
 from spikenm_compile.lowering.stagger import Stagger
-from spikenm_compile.lowering.tir import Expr, T
+from spikenm_compile.lowering.tir import Buffer, Expr, T
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,9 @@ class EventList:
         most = self.columns * self.stride or self.inputs // self.classes
         return "uint16" if most <= 2**16 else "int32"
 
-    def event(self, y: Expr, x: Expr, c: Expr) -> Expr:
-        """What stands in the list for a spike."""
-        rank = c if self.stagger is None else self.stagger.rank(self.stagger.input_of(y, x, c))
-        return x * self.stride + rank
+    def first_event(self, number: int, num_steps: Expr) -> Expr:
+        """Where a list begins; lists stand apart by as much as may be written behind the last event of one."""
+        return num_steps * (number * (self.inputs // self.classes)) + number * BYTE
 
     def start_bytes(self, num_steps: int) -> int:
         """Size of `start`."""
@@ -74,7 +75,7 @@ class EventList:
 
     def event_bytes(self, num_steps: int) -> int:
         """Size of `events` when every neuron spikes, and what readers may read behind the last."""
-        return tir.bytes_of(self.dtype) * (num_steps * self.inputs + COPIED)
+        return tir.bytes_of(self.dtype) * (num_steps * self.inputs + (self.classes - 1) * BYTE + COPIED)
 
 
 def build_event_list(name: str, lists: EventList) -> list[tirx.PrimFunc]:
@@ -84,21 +85,24 @@ def build_event_list(name: str, lists: EventList) -> list[tirx.PrimFunc]:
     with tir.kernel(name, params, functions) as ((words, start, events), num_steps):
         count = tir.local(lists.classes, "int32")
         for number in range(lists.classes):
-            tir.store(count, number, num_steps * (number * (lists.inputs // lists.classes)))
-        word = tir.variable("uint64", T.uint64(0))
+            tir.store(count, number, lists.first_event(number, num_steps))
+        writer = _writer(lists, events, count)
         every = tir.lanes(0, lists.classes)
         with T.serial(num_steps) as t, T.serial(lists.rows) as y:
             row = t * lists.rows + y
             first = row * (lists.columns + 1)
             with T.serial(lists.columns) as x:
                 tir.store(start, tir.lanes((first + x) * lists.classes, lists.classes), count[every])
-                for i in range(spikes.pixel):
-                    tir.store(word, 0, words[(row * lists.columns + x) * spikes.pixel + i])
-                    with T.While(word[0] != T.uint64(0)):
-                        c = i * WORD + tir.trailing_zeros(word[0])
-                        number = 0 if lists.stagger is None else lists.stagger.class_of(y, x, c)
-                        tir.store(events, count[number], T.cast(lists.event(y, x, c), lists.dtype))
-                        tir.store(count, number, count[number] + 1)
-                        tir.store(word, 0, word[0] & (word[0] - T.uint64(1)))
+                with T.serial(spikes.pixel) as i:
+                    word = tir.named(words[(row * lists.columns + x) * spikes.pixel + i])
+                    with T.If(word != T.uint64(0)), T.Then():
+                        writer.append(word, y, x, i)
             tir.store(start, tir.lanes((first + lists.columns) * lists.classes, lists.classes), count[every])
     return functions
+
+
+def _writer(lists: EventList, events: Buffer, count: Buffer) -> ListWriter:
+    if lists.stagger is None:
+        return WordWriter(events, count, lists.dtype, lists.stride)
+    kind = ClassWriter if lists.stagger.repeats else BitWriter
+    return kind(events, count, lists.dtype, lists.stride, lists.stagger)

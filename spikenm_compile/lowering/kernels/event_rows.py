@@ -21,7 +21,7 @@ from tvm import tirx
 
 from spikenm_compile.lowering import tir
 from spikenm_compile.lowering.kernels.event_list import EventList
-from spikenm_compile.lowering.kernels.event_run import EventRun
+from spikenm_compile.lowering.kernels.event_run import ROW_WORD, EventRun
 from spikenm_compile.lowering.kernels.row_sums import ROW_SUMS, RowSource
 from spikenm_compile.lowering.kernels.tile_output import TileOutput, output_params
 from spikenm_compile.lowering.layout import Bits, Floats, Geometry, Rows, Tile
@@ -53,7 +53,8 @@ def build_event_rows(name: str, layer: EventRows) -> list[tirx.PrimFunc]:
     with tir.kernel(name, params, functions) as (buffers, num_steps):
         start, events, rows, *rest = buffers
         for tile, number in layer.rows.loop_over(layer.lists.classes):
-            source = RowSource(tile, layer.rows.format, layer.never_overflows, rows)
+            words = T.decl_buffer((tir.UNKNOWN_LENGTH,), "int64", data=rows.data, align=ROW_WORD)
+            source = RowSource(tile, layer.rows.format, layer.never_overflows, words)
             with T.serial(layer.out.height) as y, T.serial(layer.out.width) as x:
                 outputs = [TileOutput(piece, layer.out, layer.neuron, rest) for piece in _pieces(layer, tile, number)]
                 for output in outputs:
@@ -79,14 +80,14 @@ def _pieces(layer: EventRows, tile: Tile, number: Expr) -> list[Tile]:
 
 def _sum_events(
     layer: EventRows, source: RowSource, number: Expr, start: Buffer, events: Buffer, t: Expr, y: Expr, x: Expr
-) -> Buffer:
+) -> Expr:
     """Σ of the weight rows of all events under the kernel at output (y, x)."""
     lists, g = layer.lists, layer.geometry
     row = y * g.stride[0] + (lists.spikes.halo - g.padding[0])
     column = x * g.stride[1] + (lists.spikes.halo - g.padding[1])
     of_class = 0 if lists.stagger is None else lists.stagger.class_for(number, row, column)
     sums = ROW_SUMS[layer.rows.format](source)
-    run = EventRun(events, layer.rows.num_rows, source.tile.row, layer.rows.num_rows, sums.room, sums.add)
+    run = EventRun(events, layer.rows.num_rows, source.tile.row // ROW_WORD, layer.rows.num_rows, sums.room, sums.add)
     with T.serial(g.kernel[0]) as ky:
         pixel = (t * lists.rows + row + ky) * (lists.columns + 1) + column
         first, stop = (start[(pixel + kx) * lists.classes + of_class] for kx in (0, g.kernel[1]))
