@@ -36,11 +36,11 @@ class Cpu:
     """Features, in Linux' spelling, that a machine must have."""
     vector_bits: int
     tile_width: int
-    """Output channels per pass. Their float32 potentials fill a quarter of the registers of AVX-512 and half of those
-    of ARM or AVX2, and wait in memory where the sums need room: gathering a list and reaching its end cost the same for
-    any tile. Of AVX2, tiles of 64 take 0.8 times as long as those of 32, and of SSE those of 64 take 0.75 times as long
-    as those of 16; by llvm-mca a tile of 64 adds 1.4 (A72, A76) to 1.7 (A53) times as many weights a cycle as one of
-    32."""
+    """Output channels per pass. The float32 potentials of a tile fill a quarter of the registers of AVX-512; with
+    narrower vectors they fill half or all of them, and wait in memory while rows are added, since gathering a list and
+    reaching its end cost the same for any tile. AVX2 takes 0.8 times as long with tiles of 64 as with 32, SSE 0.75
+    times as long with 64 as with 16. By llvm-mca a row of 128 takes an A72 1.6 to 1.8 times as long as one of 64, and
+    one of 32 takes 0.6 (int8) to 1 (int4) times as long."""
     gnu_triple: str
     """Beginning of the names of GNU cross compilers for it, as Debian spells them."""
     l1_bytes: int
@@ -140,7 +140,7 @@ def _aarch64(name: str, mcpu: str, mattr: tuple[str, ...], features: tuple[str, 
         mattr=mattr,
         features=features,
         vector_bits=128,
-        tile_width=64,
+        tile_width=128,
         gnu_triple="aarch64-linux-gnu",
         l1_bytes=l1,
         l2_bytes=l2,
