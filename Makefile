@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 OUT ?= out/digits
 
-.PHONY: demo test test-long edge-tools lint types docs bench-demo bench-frontend bench-latency bench-mask-cost bench-learning bench-cpu bench-cpu-costs bench-arm bench-gpu setup clean
+.PHONY: demo test test-long edge-tools lint types docs bench-demo bench-frontend bench-latency bench-mask-cost bench-learning bench-frontier bench-cpu bench-cpu-costs bench-arm bench-gpu setup clean
 
 setup: $(VENV)/.installed
 
@@ -66,6 +66,9 @@ bench-learning: setup  # what is missing of the learners' measurements, and thei
 	  $(BIN)/python -m benchmarks.learning $$command || exit 1; done
 	$(BIN)/python -m benchmarks.learning plots
 	$(BIN)/python -m benchmarks.learning tables
+
+bench-frontier: setup  # accuracy against microseconds: an hour to train what is missing, then minutes; results in benchmarks/results/frontier
+	for command in train measure tables plots; do $(BIN)/python -m benchmarks.frontier $$command || exit 1; done
 
 bench-cpu: setup  # native layers and networks against ONNX Runtime and PyTorch: about 15 minutes on an idle machine
 	for command in layers networks recorded lines plots tables; do \

@@ -66,6 +66,7 @@ ALLOWED: dict[str, set[str]] = {
         *("errors", "pattern", "ops", "graph", "costs", "frontend", "learning", "passes", "lowering", "targets"),
         *("weight_types", "package", "float_package", "artifact"),
     },
+    "bit_widths": {"errors", "weight_types", "marks", "frontend", "learning", "passes", "report"},
     "pattern_choice": {"errors", "pattern", "frontend", "learning", "passes", "report"},
     "compiler": {
         *("errors", "pattern", "weight_types", "graph", "frontend", "learning", "passes", "targets", "artifact"),
@@ -222,6 +223,7 @@ def test_public_names() -> None:
     assert spikenm_compile.__all__ == [
         "Pattern",
         "SpikenmError",
+        "bit_width_report",
         "choose_patterns",
         "compile_model",
         "fold",
@@ -259,7 +261,7 @@ def test_every_module_can_be_imported() -> None:
 def test_an_unknown_name_is_told_what_there_is() -> None:
     with pytest.raises(
         AttributeError,
-        match=r"no attribute 'compile'; it has Pattern, SpikenmError, choose_patterns, compile_model, fold",
+        match=r"no attribute 'compile'; it has Pattern, SpikenmError, bit_width_report, choose_patterns",
     ):
         spikenm_compile.compile  # noqa: B018
 
