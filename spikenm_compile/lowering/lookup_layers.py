@@ -51,10 +51,9 @@ def plan_lookup(
     max_steps = 1 if spikes.operand.is_static else planner.program.max_steps
     planes = planes_of(conv, spikes.layout, out.layout, max_steps)
     number_format = table_format_of(int(conv.weight.abs().max()))
-    width = max(1, shuffle.tile_width // number_format.digits)
-    tables = Tables(planes, conv.weight.shape[0], number_format, width)
+    tables = Tables(planes, conv.weight.shape[0], number_format, shuffle)
     lanes = lanes_for(planner.width_for(neuron), planes.positions)
-    layer = LookupTables(tables, shuffle, never_overflows(conv), out.layout, neuron, lanes)
+    layer = LookupTables(tables, never_overflows(conv), out.layout, neuron, lanes)
     name = planner.name(conv.layer.replace(".", "_"))
     params = _weights(planner.program, conv, tables, name)
     indices = planner.index_planes(spikes, planes)

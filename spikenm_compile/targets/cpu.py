@@ -15,9 +15,9 @@ from spikenm_compile.lowering.byte_shuffle import HALF_TABLE, ByteShuffle
 
 KIB = 1024
 _SHUFFLES = {
-    128: ByteShuffle("llvm.x86.ssse3.pshuf.b.128", lanes=16, registers=16),
-    256: ByteShuffle("llvm.x86.avx2.pshuf.b", lanes=32, registers=16),
-    512: ByteShuffle("llvm.x86.avx512.pshuf.b.512", lanes=64, registers=32),
+    128: ByteShuffle("llvm.x86.ssse3.pshuf.b.128", lanes=16, registers=16, near_bytes=24 * KIB),
+    256: ByteShuffle("llvm.x86.avx2.pshuf.b", lanes=32, registers=16, near_bytes=24 * KIB),
+    512: ByteShuffle("llvm.x86.avx512.pshuf.b.512", lanes=64, registers=32, near_bytes=24 * KIB),
 }
 
 
@@ -144,7 +144,7 @@ def _aarch64(name: str, mcpu: str, mattr: tuple[str, ...], features: tuple[str, 
         gnu_triple="aarch64-linux-gnu",
         l1_bytes=l1,
         l2_bytes=l2,
-        shuffle=ByteShuffle("llvm.aarch64.neon.tbl1.v16i8", lanes=16, registers=32),
+        shuffle=ByteShuffle("llvm.aarch64.neon.tbl1.v16i8", lanes=16, registers=32, near_bytes=l1 * 3 // 4),
     )
 
 
@@ -168,7 +168,7 @@ ARMV7_NEON = Cpu(
     gnu_triple="arm-linux-gnueabihf",
     l1_bytes=32 * KIB,
     l2_bytes=256 * KIB,
-    shuffle=ByteShuffle("llvm.arm.neon.vtbl2", HALF_TABLE, registers=32),
+    shuffle=ByteShuffle("llvm.arm.neon.vtbl2", HALF_TABLE, registers=32, near_bytes=24 * KIB),
     has_float_abi=True,
     # Without NEON: the C code says that a CPU has none. The compiled kernels know of NEON by `mattr`.
     cflags=("-march=armv7-a", "-mfpu=vfpv3-d16", "-mfloat-abi=hard"),
