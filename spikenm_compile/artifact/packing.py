@@ -55,8 +55,9 @@ def pack(weight: Int8, pattern: Pattern) -> tuple[Int8, UInt8]:
 def _any_of_slab(weight: Int8, pattern: Pattern) -> Int8:
     """[O, I, kh, kw] to [O/V, I, kh, kw]: 1 where a weight of the slab is not zero."""
     padded = np.pad(weight != 0, ((0, -weight.shape[0] % pattern.v), (0, 0), (0, 0), (0, 0)))
-    used: npt.NDArray[np.bool_] = padded.reshape(-1, pattern.v, *weight.shape[1:]).any(axis=1)
-    return used.astype(np.int8)
+    slabs: Int8 = padded.reshape(-1, pattern.v, *weight.shape[1:]).astype(np.int8)
+    used: Int8 = np.maximum.reduce(slabs, axis=1)
+    return used
 
 
 def _of_outputs(positions: npt.NDArray[np.intp], pattern: Pattern, outputs: int) -> npt.NDArray[np.intp]:
