@@ -24,11 +24,13 @@ from benchmarks.arm_gemms import LOOP_MAC, CountedGemm, count_gemm, instructions
 from benchmarks.arm_layers import count_layer
 from benchmarks.arm_loops import MODELS, Loop
 from benchmarks.cpu_workloads import Shape, make_layer
-from spikenm_compile.lowering.kernels.event_run import UNROLLED
+from spikenm_compile.lowering.kernels.row_sums import ROW_SUMS
+from spikenm_compile.lowering.row_format import format_of
 from spikenm_compile.ops import IntConvNeuron
 from spikenm_compile.passes.select_kernels import EVENT_ROWS, STAGGERED_ROWS
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.cpu import CORTEX_A72, CORTEX_A76, Cpu
+from spikenm_compile.weight_types import WEIGHT_TYPES, WeightType
 
 NUM_STEPS, NUM_INPUTS, DENSITY = 4, 2, 0.1
 LAYERS = {"c64@32": Shape(64, 64, 32), "c128@16": Shape(128, 128, 16), "c256@8": Shape(256, 256, 8)}
@@ -41,7 +43,7 @@ class Variant:
     """A pattern with a type of weights."""
 
     pattern: str
-    weights: str
+    weights: WeightType
 
     def __str__(self) -> str:
         return f"{self.pattern} {self.weights}"
@@ -93,9 +95,9 @@ def mca_table(name: str = "c128@16") -> Iterator[str]:
     shape = LAYERS[name]
     for variant in VARIANTS[:3]:
         loop = count_layer(layer_of(shape, variant), inputs_of(shape)[:1], CORTEX_A72).loops[0]
-        yield _cycles(
-            f"{UNROLLED} events, {variant.weights}", loop, UNROLLED * min(CORTEX_A72.tile_width, shape.outputs)
-        )
+        width = min(CORTEX_A72.tile_width, shape.outputs)
+        events = ROW_SUMS[format_of(WEIGHT_TYPES[variant.weights], width)].unrolled
+        yield _cycles(f"{events} events, {variant.weights}", loop, events * width)
     for cpu in CORES.values():
         peer = instructions_of(cpu)
         yield _cycles(peer, gemm_of(shape, cpu).loop, LOOP_MAC[peer])

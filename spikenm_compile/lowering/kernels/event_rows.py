@@ -85,9 +85,9 @@ def _sum_events(
     row = y * g.stride[0] + (lists.spikes.halo - g.padding[0])
     column = x * g.stride[1] + (lists.spikes.halo - g.padding[1])
     of_class = number if lists.stagger is None else lists.stagger.class_for(number, row, column)
-    most = layer.rows.num_rows * lists.spikes.most
     sums = ROW_SUMS[layer.rows.format](source)
-    run = EventRun(events, layer.rows.num_rows, source.tile.row // ROW_WORD, most, sums.room, sums.add)
+    row_words, most = source.tile.row // ROW_WORD, layer.rows.num_rows * lists.spikes.most
+    run = EventRun(events, layer.rows.num_rows, row_words, most, sums.room, sums.add, sums.unrolled)
     # the taps of a kernel row are one run, or one each where dilation parts them
     runs, taps = (1, g.kernel[1]) if g.dilation[1] == 1 else (g.kernel[1], 1)
     with T.serial(g.kernel[0]) as ky, T.serial(runs) as kx:

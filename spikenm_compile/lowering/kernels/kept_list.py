@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from spikenm_compile.lowering import tir
-from spikenm_compile.lowering.kernels.event_run import UNROLLED
+from spikenm_compile.lowering.kernels.row_sums import ROW_SUMS
 from spikenm_compile.lowering.shared_slabs import APPENDED, SHIFTS, VALUES_OF_BYTE, SharedSlabs
 from spikenm_compile.lowering.tir import Buffer, Expr, T
 
@@ -40,7 +40,7 @@ class KeptList:
         """Write the list whose entries begin at `first`, of the output whose first tap reads the word at `pixel`.
 
         Returns:
-            Its length, filled up with the row of zeros to a multiple of four.
+            Its length, filled up with the row of zeros to a multiple of `unrolled`.
         """
         slabs, count = self.slabs, tir.variable("int32", first)
         unit = self._unit()
@@ -51,8 +51,9 @@ class KeptList:
             done = slabs.run // unit * unit
             if done < slabs.run:
                 self._append_words(count, spikes + done, words + done, slabs.run - done)
-        tir.store(self.entries, tir.lanes(count[0], UNROLLED), tir.constant(slabs.dtype, UNROLLED, slabs.rows.num_rows))
-        return (count[0] - first + (UNROLLED - 1)) // UNROLLED * UNROLLED
+        unrolled = ROW_SUMS[slabs.rows.format].unrolled
+        tir.store(self.entries, tir.lanes(count[0], unrolled), tir.constant(slabs.dtype, unrolled, slabs.rows.num_rows))
+        return (count[0] - first + (unrolled - 1)) // unrolled * unrolled
 
     def _unit(self) -> int:
         """Words of one pass of the loop: whole joins."""
