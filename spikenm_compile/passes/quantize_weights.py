@@ -8,7 +8,8 @@ weights beyond max|w| · 0.5, 0.55, ... 1 the one with the least squared error i
 that an N:M pattern survives.
 
 Kernels that add weight rows for spikes are quicker with smaller weights, others are not: a layer that reads anything
-but spikes and small counts keeps int8. `auto` takes for each of the others the smallest type whose error is at most 2 % of the weights.
+but spikes and small counts keeps int8. `auto` takes for each of the others the smallest type whose error is at most
+2 % of the weights.
 """
 
 from __future__ import annotations
