@@ -2,7 +2,8 @@
 
 Runs are short, and a loop that ends after a number of steps that nobody can foresee costs a CPU some twenty cycles: one
 loop over all events of an output is quicker than one for each run. Events are copied a vector at a time, behind the
-end of a run too, where the next run is written over them; rows of zeros fill the list up to a multiple of four.
+end of a run too, where the next run is written over them; rows of zeros fill the list up to the multiple that is
+processed at once.
 """
 
 from __future__ import annotations
@@ -16,8 +17,6 @@ COPIED = 32
 """Events that are copied at once: readers of a list may read so many behind its end."""
 ROW_WORD = 8
 """Bytes of the words that rows are counted in: the most that addresses of x86 can be multiplied by."""
-UNROLLED = 4
-"""A gathered list is as long as a multiple of this."""
 LONGEST = 240
 """Entries of a list, which lies on the stack."""
 
@@ -31,7 +30,8 @@ class EventRun:
         row_words: size of one in words of ROW_WORD bytes.
         most: number of events that an output may have.
         room: number of events that `process` may be given at once.
-        process: adds the rows that start at the words in the first `count` entries of a list, a multiple of four.
+        process: adds the rows that start at the words in the first `count` entries of a list.
+        multiple: what `count` is a multiple of.
     """
 
     def __init__(
@@ -42,9 +42,11 @@ class EventRun:
         most: int,
         room: int,
         process: Callable[[Buffer, Expr], None],
+        multiple: int,
     ) -> None:
         self.events, self.num_rows, self.row_words, self.process = events, num_rows, row_words, process
-        self.room = min(room, LONGEST) - COPIED - UNROLLED
+        self.multiple = multiple
+        self.room = min(room, LONGEST) - COPIED - multiple
         self.may_overflow = most > self.room
         self.dtype = "uint16" if num_rows * row_words < 2**16 else "int32"
         self.list = tir.local(min(LONGEST, most + 2 * COPIED), self.dtype)
@@ -64,7 +66,7 @@ class EventRun:
 
     def finish(self) -> None:
         """Process what was gathered."""
-        zeros = tir.constant(self.dtype, UNROLLED, self.num_rows * self.row_words)
-        tir.store(self.list, tir.lanes(self.count[0], UNROLLED), zeros)
-        self.process(self.list, (self.count[0] + (UNROLLED - 1)) // UNROLLED * UNROLLED)
+        zeros = tir.constant(self.dtype, self.multiple, self.num_rows * self.row_words)
+        tir.store(self.list, tir.lanes(self.count[0], self.multiple), zeros)
+        self.process(self.list, (self.count[0] + (self.multiple - 1)) // self.multiple * self.multiple)
         tir.store(self.count, 0, T.int32(0))

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from spikenm_compile.lowering import tir
-from spikenm_compile.lowering.kernels.event_run import ROW_WORD, UNROLLED
+from spikenm_compile.lowering.kernels.event_run import ROW_WORD
 from spikenm_compile.lowering.layout import Tile
 from spikenm_compile.lowering.row_format import RowFormat
 from spikenm_compile.lowering.tir import Buffer, Expr, T
@@ -38,6 +38,9 @@ class RowSource:
 class RowSums(ABC):
     """Sums of the rows that `add` is told of, `total` of them all."""
 
+    unrolled = 4
+    """Rows that are added without asking whether there are more."""
+
     def __init__(self, source: RowSource) -> None:
         self.source = source
         self.columns = source.format.columns(source.tile.row)
@@ -56,7 +59,7 @@ class RowSums(ABC):
 
     @abstractmethod
     def _add(self, rows: Buffer, count: Expr) -> None:
-        """Add the rows whose numbers are the first `count` of `rows`, a multiple of four."""
+        """Add the rows whose numbers are the first `count` of `rows`, a multiple of `unrolled`."""
 
     @abstractmethod
     def _read(self) -> Expr:
@@ -65,10 +68,10 @@ class RowSums(ABC):
     @property
     def room(self) -> int:
         """Rows that `add` may be given at once: no int16 sum overflows on so many of the largest weights."""
-        return 2**15 // self.source.format.largest - UNROLLED if self.wide is not None else 2**15
+        return 2**15 // self.source.format.largest - self.unrolled if self.wide is not None else 2**15
 
     def add(self, rows: Buffer, count: Expr) -> None:
-        """Add the rows whose numbers are the first `count` of `rows`, a multiple of four."""
+        """Add the rows whose numbers are the first `count` of `rows`, a multiple of `unrolled`."""
         self._add(rows, count)
         tir.store(self.count, 0, self.count[0] + count)
         if self.wide is not None:
@@ -105,9 +108,9 @@ class ByteRowSums(RowSums):
         return [self.both, self.odd]
 
     def _add(self, rows: Buffer, count: Expr) -> None:
-        with T.serial(count // UNROLLED) as step:
-            for i in range(UNROLLED):
-                self._add_words(self.source.row(rows[step * UNROLLED + i], "int16", self.words))
+        with T.serial(count // self.unrolled) as step:
+            for i in range(self.unrolled):
+                self._add_words(self.source.row(rows[step * self.unrolled + i], "int16", self.words))
 
     def _add_words(self, value: Expr) -> None:
         tir.store(self.both, self.at, self.both[self.at] + value)
@@ -124,15 +127,17 @@ class PairedRowSums(ByteRowSums):
 
     def _add(self, rows: Buffer, count: Expr) -> None:
         row_bytes = self.source.tile.row
-        with T.serial(count // UNROLLED) as step:
-            for pair in range(0, UNROLLED, 2):
-                at = step * UNROLLED + pair
+        with T.serial(count // self.unrolled) as step:
+            for pair in range(0, self.unrolled, 2):
+                at = step * self.unrolled + pair
                 both = self.source.row(rows[at], "int8", row_bytes) + self.source.row(rows[at + 1], "int8", row_bytes)
                 self._add_words(T.reinterpret(tir.vector("int16", self.words), both))
 
 
 class NibbleRowSums(RowSums):
     """Rows of int4, two columns a byte."""
+
+    unrolled = NIBBLE_EVENTS
 
     def _make(self) -> list[Buffer]:
         row_bytes = self.source.tile.row
@@ -144,15 +149,13 @@ class NibbleRowSums(RowSums):
     def _add(self, rows: Buffer, count: Expr) -> None:
         row_bytes = self.source.tile.row
         four = tir.constant("uint8", row_bytes, 4)
-        with T.serial((count + (NIBBLE_EVENTS - 1)) // NIBBLE_EVENTS) as chunk:
-            start = chunk * NIBBLE_EVENTS
+        with T.serial(count // NIBBLE_EVENTS) as chunk:
             for sums in (self.all, self.high):
                 tir.store(sums, self.bytes, tir.constant("uint8", row_bytes, 0))
-            with T.serial(T.min(NIBBLE_EVENTS, count - start) // UNROLLED) as step:
-                for i in range(UNROLLED):
-                    value = self.source.row(rows[start + step * UNROLLED + i], "uint8", row_bytes)
-                    tir.store(self.all, self.bytes, self.all[self.bytes] + value)
-                    tir.store(self.high, self.bytes, self.high[self.bytes] + T.shift_right(value, four))
+            for i in range(NIBBLE_EVENTS):
+                value = self.source.row(rows[chunk * NIBBLE_EVENTS + i], "uint8", row_bytes)
+                tir.store(self.all, self.bytes, self.all[self.bytes] + value)
+                tir.store(self.high, self.bytes, self.high[self.bytes] + T.shift_right(value, four))
             self._add_nibbles(self.all[self.bytes] - T.shift_left(self.high[self.bytes], four), self.quarters[:2])
             self._add_nibbles(self.high[self.bytes], self.quarters[2:])
 
