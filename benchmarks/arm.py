@@ -24,7 +24,6 @@ from benchmarks.arm_gemms import LOOP_MAC, CountedGemm, count_gemm, instructions
 from benchmarks.arm_layers import count_layer
 from benchmarks.arm_loops import MODELS, Loop
 from benchmarks.cpu_costs import Shape, make_layer
-from spikenm_compile.lowering.kernels.event_run import UNROLLED
 from spikenm_compile.ops import IntConvNeuron
 from spikenm_compile.passes.select_kernels import EVENT_ROWS, STAGGERED_ROWS
 from spikenm_compile.pattern import Pattern
@@ -93,9 +92,9 @@ def mca_table(name: str = "c128@16") -> Iterator[str]:
     shape = LAYERS[name]
     for variant in VARIANTS[:3]:
         loop = count_layer(layer_of(shape, variant), inputs_of(shape)[:1], CORTEX_A72).loops[0]
-        yield _cycles(
-            f"{UNROLLED} events, {variant.weights}", loop, UNROLLED * min(CORTEX_A72.tile_width, shape.outputs)
-        )
+        weights = loop.vector_bytes * (2 if variant.weights == "int4" else 1)
+        rows = weights // min(CORTEX_A72.tile_width, shape.outputs)
+        yield _cycles(f"{rows} rows of {variant.weights}", loop, weights)
     for cpu in CORES.values():
         peer = instructions_of(cpu)
         yield _cycles(peer, gemm_of(shape, cpu).loop, LOOP_MAC[peer])
