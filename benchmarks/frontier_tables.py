@@ -103,8 +103,8 @@ def _report(networks: list[Deployed], trained: Store, floats: Store) -> Iterator
     yield from _by_pattern(ours)
     yield "## What whole numbers cost a training"
     yield (
-        "Networks above against the same trained in floats (benchmarks/results/learning), on the same split, in PyTorch:\n"
-        "mean ± standard error (networks)."
+        "Networks above against the same trained in floats (benchmarks/results/learning), on the same split, in\n"
+        "PyTorch: mean ± standard error (networks)."
     )
     yield _cost_of_types(trained, floats)
     yield "![accuracy against microseconds](frontier.png)"
