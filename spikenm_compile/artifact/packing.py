@@ -55,8 +55,7 @@ def pack(weight: Int8, pattern: Pattern) -> tuple[Int8, UInt8]:
 def _any_of_slab(weight: Int8, pattern: Pattern) -> Int8:
     """[O, I, kh, kw] to [O/V, I, kh, kw]: 1 where a weight of the slab is not zero."""
     padded = np.pad(weight != 0, ((0, -weight.shape[0] % pattern.v), (0, 0), (0, 0), (0, 0)))
-    slabs: Int8 = padded.reshape(-1, pattern.v, *weight.shape[1:]).astype(np.int8)
-    used: Int8 = np.maximum.reduce(slabs, axis=1)
+    used: Int8 = padded.reshape(-1, pattern.v, *weight.shape[1:]).astype(np.int8).max(axis=1)
     return used
 
 
