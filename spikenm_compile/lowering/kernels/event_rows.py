@@ -87,9 +87,9 @@ def _sum_events(
     column = x * g.stride[1] + (lists.spikes.halo - g.padding[1])
     of_class = 0 if lists.stagger is None else lists.stagger.class_for(number, row, column)
     sums = ROW_SUMS[layer.rows.format](source)
-    num_rows, row_words = layer.rows.num_rows, source.tile.row // ROW_WORD
-    most_of_run = num_rows // g.kernel[0]
-    run = EventRun(events, num_rows, row_words, num_rows, most_of_run, sums.room, sums.add, sums.unrolled)
+    num_rows = layer.rows.num_rows
+    row_words = source.tile.row // ROW_WORD
+    run = EventRun(events, num_rows, row_words, num_rows, sums.room, sums.add, sums.unrolled)
     with T.serial(g.kernel[0]) as ky:
         pixel = (t * lists.rows + row + ky) * (lists.columns + 1) + column
         first, stop = (start[(pixel + kx) * lists.classes + of_class] for kx in (0, g.kernel[1]))

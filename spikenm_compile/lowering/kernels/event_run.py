@@ -17,8 +17,8 @@ COPIED = 64
 """Most events that are copied at once: readers of a list may read so many behind its end."""
 FEWEST_COPIED = 32
 """Events that are copied at once where runs are short."""
-LONG_RUN = 256
-"""Inputs under a row of the kernel from which on runs are long: some 10 % of them spike."""
+MANY_INPUTS = 768
+"""Inputs under a kernel from which on runs are long: of those of a row of 3 × 3, some 25 spike at 10 %."""
 ROW_WORD = 8
 """Bytes of the words that rows are counted in: the most that addresses of x86 can be multiplied by."""
 LONGEST_BYTES = 960
@@ -33,7 +33,6 @@ class EventRun:
         num_rows: weight rows; the one behind them is of zeros.
         row_words: size of one in words of ROW_WORD bytes.
         most: number of events that an output may have.
-        most_of_run: number of events that a run may have.
         room: number of events that `process` may be given at once.
         process: adds the rows that start at the words in the first `count` entries of a list.
         multiple: what `count` is a multiple of.
@@ -45,14 +44,13 @@ class EventRun:
         num_rows: int,
         row_words: int,
         most: int,
-        most_of_run: int,
         room: int,
         process: Callable[[Buffer, Expr], None],
         multiple: int,
     ) -> None:
         self.events, self.num_rows, self.row_words, self.process = events, num_rows, row_words, process
         self.multiple = multiple
-        self.copied = COPIED if most_of_run >= LONG_RUN else FEWEST_COPIED
+        self.copied = COPIED if most >= MANY_INPUTS else FEWEST_COPIED
         self.dtype = "uint16" if num_rows * row_words < 2**16 else "int32"
         longest = LONGEST_BYTES // tir.bytes_of(self.dtype)
         self.room = min(room, longest) - self.copied - multiple
