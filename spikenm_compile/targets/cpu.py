@@ -121,9 +121,9 @@ _ZEN4 = Amounts(
     widened=1.76,
     updates=0.483,
     indexed=0.03,
-    looked_up=0.6,
-    moved_digits=1.2,
-    updates_of_planes=0.1,
+    looked_up=0.38,
+    moved_digits=0.55,
+    updates_of_planes=0.13,
     multiplied=0.0337,
 )
 X86_64_V4 = replace(_x86("x86-64-v4", _V4, 512, 32), nanoseconds=_ZEN4)
