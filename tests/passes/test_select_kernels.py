@@ -137,8 +137,8 @@ def test_lookup_tables_take_what_their_sums_hold() -> None:
     assert choose(conv, families)[0] == LOOKUP_TABLES
     conv.linear_input = (4, 3, 3)
     assert choose(conv, families) == (DENSE_ROWS, "a linear layer has one position")
-    wide = int_conv("conv", 944)
-    assert choose(wide, families) == (DENSE_ROWS, "2124 lookups for each output: their sums fit words up to 2114")
+    wide = int_conv("conv", 1328)
+    assert choose(wide, families) == (DENSE_ROWS, "2988 lookups for each output: their sums fit words up to 2978")
     wide.pattern = Pattern.parse("1:2@stagger")
     assert choose(wide, families)[0] == LOOKUP_TABLES
 

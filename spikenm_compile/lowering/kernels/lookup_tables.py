@@ -83,12 +83,13 @@ class LookupTables:
 
 
 def build_lookup_tables(name: str, layer: LookupTables) -> list[tirx.PrimFunc]:
-    """Kernel `(planes, offsets, tables, sums, gathered, scale, bias, [constants..., states...,] out, num_steps)`."""
+    """Kernel `(planes, offsets, least, tables, sums, gathered, scale, bias, [constants, states,] out, num_steps)`."""
     functions = list[tirx.PrimFunc]()
     neuron_only = [] if layer.neuron is None else neuron_params(layer.neuron, layer.out)[:-1]
     params = [
         tir.Param("planes", "uint8"),
         tir.Param("offsets", "int32"),
+        tir.Param("least", "int32"),
         tir.Param("tables", "uint8"),
         tir.Param("sums", layer.sum_type),
         tir.Param("gathered", "uint8"),
@@ -96,7 +97,7 @@ def build_lookup_tables(name: str, layer: LookupTables) -> list[tirx.PrimFunc]:
         *neuron_only,
         tir.Param("out", layer.out.dtype),
     ]
-    with tir.kernel(name, params, functions) as ((planes, offsets, values, sums, gathered, *rest), num_steps):
+    with tir.kernel(name, params, functions) as ((planes, offsets, least, values, sums, gathered, *rest), num_steps):
         if layer.neuron is not None:
             _clear(layer, gathered, num_steps)
         for tile in layer.tables.loop():
@@ -105,7 +106,7 @@ def build_lookup_tables(name: str, layer: LookupTables) -> list[tirx.PrimFunc]:
                 _sum_block(layer, source, first, count, sums, num_steps)
                 with T.serial(tile.width) as output:
                     for start, width in pieces(count, layer.lanes):
-                        place = _Positions(layer, tile, output, start, first + start, width, sums)
+                        place = _Positions(layer, tile, output, start, first + start, width, sums, least)
                         place.write(gathered, rest, num_steps)
         if isinstance(layer.out, Bits):
             _write_words(layer.spikes, layer.out, gathered, rest[-1], num_steps)
@@ -143,6 +144,7 @@ class _Positions:
     """Of all."""
     width: int
     sums: Buffer
+    least: Buffer
 
     def write(self, gathered: Buffer, buffers: Sequence[Buffer], num_steps: Expr) -> None:
         """Sums to spikes or current; `buffers` are scale, bias and those behind."""
@@ -168,7 +170,9 @@ class _Positions:
         first = t * self.layer.step_groups + self.start // size
         groups = [(first + i) * self.tile.padded + self.output for i in range(-(-self.width // size))]
         parts = [self.sums[tir.lanes(g * size + self.start % size, min(size, self.width))] for g in groups]
-        return parts[0] if len(parts) == 1 else tir.shuffle(parts, range(self.width))
+        counted = parts[0] if len(parts) == 1 else tir.shuffle(parts, range(self.width))
+        least = T.cast(self.least[self.tile.first + self.output], self.layer.sum_type)
+        return counted + tir.splat(least, self.width)
 
 
 def _write_words(spikes: SpikeBytes, out: Bits, gathered: Buffer, words: Buffer, num_steps: Expr) -> None:

@@ -2,10 +2,10 @@
 
     for entry, half, output, digit:      bytes[output][digit] += table[index]           index: 4 bits of a plane's byte
     every few entries:                   even += bytes & 255, odd += bytes >> 8         as words
-    at the end:                          sum = low + base · high - bias                 even and odd together again
+    at the end:                          sum = low + base · high                        even and odd together again
 
 The sums of digits are exact as unsigned words (TableFormat.most_lookups). The last line is computed in words where the
-weights prove that every sum fits int16, modulo 2^16, else in int32.
+weights prove that every sum fits int16, modulo 2^16, else in int32. Readers add the least sum, which these count from.
 """
 
 from __future__ import annotations
@@ -115,14 +115,6 @@ class TableSums:
         return tir.shuffle(both, order)
 
     def _sum(self, digits: list[Buffer]) -> Expr:
-        parts = [tir.cast(self.sum_type, self.words, digit[tir.lanes(0, self.words)]) for digit in digits]
-        total = parts[0] - self._constant(self._bias())
-        return total if len(parts) == 1 else total + parts[1] * self._constant(self.tables.format.base)
-
-    def _bias(self) -> int:
-        """As the type of the sums holds it: int16 is computed modulo 2^16."""
-        bias = self.tables.bias
-        return (bias + 2**15) % 2**16 - 2**15 if self.sum_type == "int16" else bias
-
-    def _constant(self, value: int) -> Expr:
-        return tir.constant(self.sum_type, self.words, value)
+        low, *high = (tir.cast(self.sum_type, self.words, digit[tir.lanes(0, self.words)]) for digit in digits)
+        base = tir.constant(self.sum_type, self.words, self.tables.format.base)
+        return low + high[0] * base if high else low

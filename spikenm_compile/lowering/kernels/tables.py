@@ -2,6 +2,7 @@
 
     tables    [slab][tile][entry][half][outputs / side][digit][side][16] bytes
     offsets   [slab][entry] int32: where the plane of an entry begins
+    least     [output] int32: what its sums count from, the sum of its negative weights
 
 An entry is an index byte at a tap, of which each half is the index of a table. `side` outputs share a vector
 (lowering.byte_shuffle); where those of a slab do not divide by it, there are outputs that nobody reads.
@@ -69,11 +70,6 @@ class Tables:
     def entries(self) -> int:
         """Index bytes that an output reads."""
         return self.planes.geometry.taps * self.planes.inputs.class_bytes
-
-    @property
-    def bias(self) -> int:
-        """What all lookups of an output bring beside its sum."""
-        return 2 * self.entries * self.format.bias
 
     @property
     def output_bytes(self) -> int:
