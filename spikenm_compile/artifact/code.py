@@ -27,6 +27,8 @@ WEIGHTS_NAME = "weights.safetensors"
 FLOAT_BYTES = 4
 WORD_BITS = 64
 WORD_BYTES = 8
+PLANES = "planes"
+"""Order of a state [H, W, C] whose values lie as [C][H][W]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,8 @@ class StateSpec:
     shape: tuple[int, ...]
     init: float
     offset: int = 0
+    is_planes: bool = False
+    """Whether native code keeps [H, W, C] in the order [C][H][W]."""
 
     @property
     def bytes(self) -> int:
@@ -177,7 +181,11 @@ def _packed(fields: Fields) -> PackedTensor:
 
 def native_state(fields: Fields) -> StateSpec:
     """A state with its place in bytes."""
-    state = StateSpec(fields.text("name"), fields.shape("shape"), fields.number("init"), fields.integer("offset"))
+    is_planes = "order" in fields.names()
+    if is_planes and fields.text("order") != PLANES:
+        fields.refuse("order", f"'{PLANES}' or absent")
+    name, shape, init = fields.text("name"), fields.shape("shape"), fields.number("init")
+    state = StateSpec(name, shape, init, fields.integer("offset"), is_planes)
     if state.offset % FLOAT_BYTES:
         fields.refuse("offset", f"a multiple of {FLOAT_BYTES}")
     return state

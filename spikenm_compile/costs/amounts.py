@@ -3,11 +3,12 @@
 A kernel's time is taken to be the sum of these amounts, each times a coefficient of the CPU (costs.cpu_costs):
 
     staggered rows, event rows      a list of the events; per tile of outputs and output pixel, the rows of its events
+    lookup tables                   index bytes of all inputs for each tap; per output, all its tables at all positions
     dense rows                      a byte per input; per output pixel, every weight of every input
 
 Weight rows of a tile that do not fit the first cache are charged as coming from the second, in the proportion that
 does not fit. The next tile has other rows: where those of all tiles do not fit the second cache, each that is used at
-all, 1 - exp(-uses) of them, comes from beyond it once.
+all, 1 - exp(-uses) of them, comes from beyond it once. Tables are charged alike.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from dataclasses import dataclass
 
 from spikenm_compile.costs.layer_call import LayerCall
 from spikenm_compile.costs.row_shapes import input_classes, padded_row, weight_bits
+from spikenm_compile.costs.table_format import ENTRIES, class_bytes, table_format_of
 
 STAGGERED_ROWS, EVENT_ROWS, DENSE_ROWS = "staggered-rows", "event-rows", "dense-rows"
+LOOKUP_TABLES = "lookup-tables"
 """Kernel families of CPUs; passes.select_kernels says what they are."""
+POSITIONS, TILE_OUTPUTS = 64, 8
+"""Of lookup tables: positions of a vector, and outputs of a tile whose tables have one digit."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,14 @@ class Amounts:
     """Outputs that get a new value: neurons, where these are fused."""
     unpacked: float = 0.0
     """Spikes that become bytes."""
+    indexed: float = 0.0
+    """Index bytes that are laid out for the taps."""
+    looked_up: float = 0.0
+    """Tables, times vectors of 64 positions."""
+    moved_digits: float = 0.0
+    """Vectors of 64 sums of digits that are moved from bytes to words."""
+    updates_of_planes: float = 0.0
+    """Outputs that get a new value where consecutive positions do so together."""
     multiplied: float = 0.0
     """Weights that are multiplied, those of a padded row included."""
 
@@ -74,6 +87,8 @@ def amounts_of(call: LayerCall, family: str, tile_width: int, caches: Caches) ->
     """What a kernel of that family does in one call, with tiles of that many outputs."""
     if family == DENSE_ROWS:
         return _dense(call, tile_width)
+    if family == LOOKUP_TABLES:
+        return _lookups(call, caches)
     return _events(call, tile_width, caches, 1 if family == EVENT_ROWS else classes_of(call, tile_width))
 
 
@@ -111,6 +126,27 @@ def _events(call: LayerCall, tile_width: int, caches: Caches, classes: int) -> A
         bytes_beyond_l2=touched * caches.beyond_l2(stored),
         widened=0.0 if call.fits_int16 else sums * width,
         updates=float(out_pixels * call.outputs),
+    )
+
+
+def _lookups(call: LayerCall, caches: Caches) -> Amounts:
+    number_format = table_format_of(call.largest_weight)
+    classes = call.table_classes
+    entries = call.kernel[0] * call.kernel[1] * class_bytes(call.channels, classes)
+    positions = call.num_steps * call.out_size[0] * call.out_size[1]
+    vectors = float(call.outputs * -(-positions // POSITIONS))
+    of_output = entries * 2 * number_format.digits
+    stored = float(call.outputs * of_output * ENTRIES)
+    num_bytes = vectors * of_output * ENTRIES
+    in_tile = TILE_OUTPUTS // number_format.digits * of_output * ENTRIES
+    return Amounts(
+        indexed=float(entries * classes * positions),
+        looked_up=vectors * of_output,
+        moved_digits=vectors * number_format.digits * -(-entries // number_format.bytes_at_once),
+        bytes_beyond_l1=num_bytes * caches.beyond_l1(in_tile),
+        bytes_beyond_l2=stored * caches.beyond_l2(stored),
+        widened=0.0 if call.fits_int16 else vectors * POSITIONS,
+        updates_of_planes=float(positions * call.outputs),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spikenm_compile.costs.table_format import table_classes
 from spikenm_compile.pattern import Pattern
 
 Pair = tuple[int, int]
@@ -41,6 +42,11 @@ class LayerCall:
     def slabs(self) -> int:
         """Slabs of outputs that staggered weights make; 1 of any other."""
         return self.pattern.m // self.pattern.n if self.pattern is not None and self.pattern.staggered else 1
+
+    @property
+    def table_classes(self) -> int:
+        """Classes of inputs whose lookup tables slabs of outputs have for themselves; 1 where all outputs read all."""
+        return table_classes(self.outputs, self.slabs)
 
     @property
     def inputs(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from spikenm_compile.costs.row_shapes import input_classes
 from spikenm_compile.lowering.kernels.event_list import EventList
 from spikenm_compile.lowering.kernels.prepare import StoredWeight
-from spikenm_compile.lowering.layout import Bits, Bytes, Rows
+from spikenm_compile.lowering.layout import Bits, Bytes, Geometry, Rows
 from spikenm_compile.lowering.row_format import format_of
 from spikenm_compile.lowering.stagger import Stagger
 from spikenm_compile.ops import IntConv2d, largest_sum
@@ -20,6 +20,11 @@ def outputs_apart(conv: IntConv2d) -> int:
 def _num_slabs(conv: IntConv2d) -> int:
     assert conv.pattern is not None
     return conv.pattern.m // conv.pattern.n
+
+
+def geometry_of(conv: IntConv2d) -> Geometry:
+    """Kernel, stride, padding, dilation."""
+    return Geometry((conv.weight.shape[2], conv.weight.shape[3]), conv.stride, conv.padding, conv.dilation)
 
 
 def never_overflows(conv: IntConv2d) -> bool:

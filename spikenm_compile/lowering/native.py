@@ -10,6 +10,7 @@ from __future__ import annotations
 from torch.fx import GraphModule
 
 from spikenm_compile.graph import REGION, Region, result, spike_nodes
+from spikenm_compile.lowering.byte_shuffle import ByteShuffle
 from spikenm_compile.lowering.kernels.values import build_convert
 from spikenm_compile.lowering.layout import Planes
 from spikenm_compile.lowering.native_nodes import plan_node
@@ -17,7 +18,13 @@ from spikenm_compile.lowering.planner import Planner
 from spikenm_compile.lowering.program import Place, Program, Space
 
 
-def plan(lowered: GraphModule, tile_width: int, max_steps: int, prefix: str = "spikenm") -> Program:
+def plan(
+    lowered: GraphModule,
+    tile_width: int,
+    max_steps: int,
+    prefix: str = "spikenm",
+    shuffle: ByteShuffle | None = None,
+) -> Program:
     """Plan a native program.
 
     Args:
@@ -25,11 +32,12 @@ def plan(lowered: GraphModule, tile_width: int, max_steps: int, prefix: str = "s
         tile_width: output channels that one pass over the events accumulates (a multiple of 8).
         max_steps: most steps that one call advances; 1 where spikes go round.
         prefix: how the names of all functions begin.
+        shuffle: the target's instruction for lookup tables, if it has one.
 
     Raises:
         PassError: a node that no native kernel computes.
     """
-    planner = Planner(lowered, tile_width, max_steps, prefix)
+    planner = Planner(lowered, tile_width, max_steps, prefix, shuffle)
     for region in Region:
         planner.region = region
         for node in lowered.graph.nodes:

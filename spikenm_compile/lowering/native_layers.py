@@ -12,7 +12,7 @@ from spikenm_compile.lowering.kernels.dense_rows import DenseRows, build_dense_r
 from spikenm_compile.lowering.kernels.event_list import EventList
 from spikenm_compile.lowering.kernels.event_rows import EventRows, build_event_rows
 from spikenm_compile.lowering.kernels.prepare import build_prepare
-from spikenm_compile.lowering.layer_rows import never_overflows, rows_of, stored_weight_of
+from spikenm_compile.lowering.layer_rows import geometry_of, never_overflows, rows_of, stored_weight_of
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Layout, Rows
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
 from spikenm_compile.neurons import Neuron
@@ -32,8 +32,7 @@ class LayerCode:
     @property
     def geometry(self) -> Geometry:
         """Kernel, stride, padding, dilation."""
-        kernel = (self.conv.weight.shape[2], self.conv.weight.shape[3])
-        return Geometry(kernel, self.conv.stride, self.conv.padding, self.conv.dilation)
+        return geometry_of(self.conv)
 
     @property
     def rows(self) -> Rows:
@@ -86,21 +85,28 @@ def place_constants(program: Program, step: NeuronStep, channels: int) -> tuple[
 def _weights(program: Program, code: LayerCode, name: str) -> tuple[Place, ...]:
     conv = code.conv
     stored = stored_weight_of(conv, code.source, code.tile_width)
-    num_outputs = conv.weight.shape[0]
-    places = (
-        program.allocate(Space.PARAMS, stored.rows.num_bytes * stored.groups),
-        program.allocate(Space.PARAMS, 4 * num_outputs),
-        program.allocate(Space.PARAMS, 4 * num_outputs),
-    )
-    sizes = stored_bytes(conv)
-    values, metadata = (_stored(program, f"{conv.layer}.{part}", sizes[part]) for part in ("values", "metadata"))
+    rows = program.allocate(Space.PARAMS, stored.rows.num_bytes * stored.groups)
+    constants = place_scale_and_bias(program, conv)
     function = f"{name}_prepare"
     program.functions += build_prepare(function, stored)
-    program.prepare.append(Call(function, (values, metadata, places[0]), Steps.ONE))
-    for part, place in zip(("scale", "bias"), places[1:], strict=True):
-        source = _stored(program, f"{conv.layer}.{part}", 4 * num_outputs)
-        program.copies.append((source, place, num_outputs))
-    return places
+    program.prepare.append(Call(function, (*place_stored_weight(program, conv), rows), Steps.ONE))
+    return (rows, *constants)
+
+
+def place_stored_weight(program: Program, conv: IntConv2d) -> tuple[Place, Place]:
+    """Values and metadata."""
+    sizes = stored_bytes(conv)
+    values, metadata = (_stored(program, f"{conv.layer}.{part}", sizes[part]) for part in ("values", "metadata"))
+    return values, metadata
+
+
+def place_scale_and_bias(program: Program, conv: IntConv2d) -> tuple[Place, Place]:
+    """Params for what makes a current of a sum."""
+    num_outputs = conv.weight.shape[0]
+    scale, bias = (program.allocate(Space.PARAMS, 4 * num_outputs) for _ in range(2))
+    for part, place in (("scale", scale), ("bias", bias)):
+        program.copies.append((_stored(program, f"{conv.layer}.{part}", 4 * num_outputs), place, num_outputs))
+    return scale, bias
 
 
 def stored_bytes(conv: IntConv2d) -> dict[str, int]:

@@ -23,6 +23,7 @@ from spikenm_compile.lowering.kernels.quantize import build_quantize
 from spikenm_compile.lowering.kernels.values import OPERATIONS, Operand, Operation
 from spikenm_compile.lowering.layer_rows import outputs_apart
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Planes
+from spikenm_compile.lowering.lookup_layers import plan_lookup
 from spikenm_compile.lowering.native_layers import LayerCode, build_layer, place_constants
 from spikenm_compile.lowering.nodes import (
     accumulated,
@@ -37,7 +38,7 @@ from spikenm_compile.lowering.planner import Planner, Value
 from spikenm_compile.lowering.program import Place, Steps
 from spikenm_compile.neurons import Neuron
 from spikenm_compile.ops import IntConv2d, IntConvNeuron, NeuronStep, QuantizeInput, pair
-from spikenm_compile.passes.select_kernels import EVENT_ROWS, STAGGERED_ROWS
+from spikenm_compile.passes.select_kernels import EVENT_ROWS, LOOKUP_TABLES, STAGGERED_ROWS
 
 KERNELS = "native"
 
@@ -96,21 +97,25 @@ def _view(planner: Planner, node: Node, _module: nn.Module) -> None:
 
 
 def _conv(planner: Planner, node: Node, conv: IntConv2d) -> None:
-    planner.values[node] = out = planner.new(Floats(*size_of(node)))
+    planner.values[node] = _current(planner, node, conv)
+
+
+def _current(planner: Planner, node: Node, conv: IntConv2d) -> Value:
+    """The layer without neurons."""
+    layout = Planes if conv.kernel == LOOKUP_TABLES else Floats
+    out = planner.new(layout(*size_of(node)))
     plan_kernels(planner, planner.values[source_of(node)], conv, lambda c: _layer(planner, node, c, out, None))
+    return out
 
 
 def _conv_neuron(planner: Planner, node: Node, module: IntConvNeuron) -> None:
-    neurons = _place_neurons(planner, node, module.neuron)
+    neurons = _place_neurons(planner, node, module.neuron, as_planes=module.conv.kernel == LOOKUP_TABLES)
     # A fused kernel writes whole bytes of spikes: every group or slab of output channels must start at one.
     if all(_fills_bytes(conv) for conv in kernels_of(module.conv)):
         source = planner.values[source_of(node)]
         plan_kernels(planner, source, module.conv, lambda c: _layer(planner, node, c, neurons.out, neurons))
         return
-    current = planner.new(Floats(*size_of(node)))
-    source = planner.values[source_of(node)]
-    plan_kernels(planner, source, module.conv, lambda c: _layer(planner, node, c, current, None))
-    _emit_neurons(planner, neurons, [current])
+    _emit_neurons(planner, neurons, [_current(planner, node, module.conv)])
 
 
 def _fills_bytes(conv: IntConv2d) -> bool:
@@ -121,6 +126,9 @@ def _fills_bytes(conv: IntConv2d) -> bool:
 def _layer(planner: Planner, node: Node, conv: IntConv2d, out: Value, neurons: PlacedNeurons | None) -> None:
     value = planner.values[source_of(node)]
     neuron, places = (neurons.neuron, neurons.places) if neurons else (None, ())
+    if conv.kernel == LOOKUP_TABLES:
+        plan_lookup(planner, node, conv, out, neuron, places)
+        return
     width = conv.tile_width or planner.width_for(neuron)
     if conv.kernel in (EVENT_ROWS, STAGGERED_ROWS):
         lists, *inputs = planner.event_list(value, conv, width)
@@ -144,8 +152,8 @@ class PlacedNeurons:
     out: Value
 
 
-def _place_neurons(planner: Planner, node: Node, module: NeuronStep) -> PlacedNeurons:
-    """Buffers of a layer of neurons; its getitem nodes get their values here."""
+def _place_neurons(planner: Planner, node: Node, module: NeuronStep, *, as_planes: bool = False) -> PlacedNeurons:
+    """Buffers of a layer of neurons, states in the user's order if asked; its getitem nodes get their values here."""
     neuron = module.neuron
     check_exact(module)
     results = {user.args[1]: user for user in node.users}
@@ -155,6 +163,8 @@ def _place_neurons(planner: Planner, node: Node, module: NeuronStep) -> PlacedNe
         after = results.get(index)
         if len(state.users) != 1 or after is None or planner.next_state.get(after) is not state:
             raise reads_state(node, state, KERNELS)
+        if as_planes:
+            planner.as_planes(state)
         planner.values[after] = planner.values[state]
         states.append(planner.values[state].place)
     output = results.get(0, node)

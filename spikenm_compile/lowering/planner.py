@@ -10,8 +10,10 @@ from tvm import tirx
 
 from spikenm_compile.costs.row_shapes import tile_for
 from spikenm_compile.graph import INIT, PER_STEP, Region, Role, placeholders, the_input
+from spikenm_compile.lowering.byte_shuffle import ByteShuffle
 from spikenm_compile.lowering.kernels.bit_joins import build_pack
 from spikenm_compile.lowering.kernels.event_list import EventList, build_event_list
+from spikenm_compile.lowering.kernels.index_planes import IndexPlanes, build_index_planes
 from spikenm_compile.lowering.kernels.joins import build_last
 from spikenm_compile.lowering.kernels.values import Operand, build_convert
 from spikenm_compile.lowering.layer_rows import event_list_of
@@ -39,9 +41,17 @@ class Value:
 class Planner:
     """The program so far; `values` says where each node's value is."""
 
-    def __init__(self, lowered: GraphModule, tile_width: int, max_steps: int, prefix: str = "spikenm") -> None:
+    def __init__(
+        self,
+        lowered: GraphModule,
+        tile_width: int,
+        max_steps: int,
+        prefix: str = "spikenm",
+        shuffle: ByteShuffle | None = None,
+    ) -> None:
         self.lowered = lowered
         self.tile_width = tile_width
+        self.shuffle = shuffle
         self._going_round = going_round(lowered)
         self.program = Program(1 if self._going_round else max_steps, prefix)
         self.region = Region.BEFORE
@@ -51,6 +61,7 @@ class Planner:
         self.next_state = in_place(lowered)
         self._converted: dict[tuple[Place, Layout], Value] = {}
         self._lists: dict[tuple[Place, EventList], tuple[EventList, Place, Place]] = {}
+        self._planes: dict[tuple[Place, IndexPlanes], Place] = {}
         self._place_inputs()
 
     def _place_inputs(self) -> None:
@@ -84,9 +95,9 @@ class Planner:
     def _apart(self, plan: Callable[[], None]) -> tuple[Call, ...]:
         """The calls that `plan` emits, taken out of the region's; nobody else finds what it converts or lists."""
         calls = self.program.calls[self.region]
-        before, converted, lists = len(calls), dict(self._converted), dict(self._lists)
+        before, known = len(calls), (dict(self._converted), dict(self._lists), dict(self._planes))
         plan()
-        self._converted, self._lists = converted, lists
+        self._converted, self._lists, self._planes = known
         own = [call for call in calls[before:] if isinstance(call, Call)]
         del calls[before:]
         return tuple(own)
@@ -157,6 +168,22 @@ class Planner:
             self.emit(build_event_list(self.name("events"), lists), spikes.place, start, events)
             self._lists[key] = (lists, start, events)
         return self._lists[key]
+
+    def index_planes(self, spikes: Value, planes: IndexPlanes) -> Place:
+        """Indices into the tables of a layer, built once for all layers that read the same."""
+        key = (spikes.place, planes)
+        if key not in self._planes:
+            scratch = (self.program.allocate(Space.ARENA, size) for size in planes.scratch_bytes)
+            self._planes[key] = place = self.program.allocate(Space.ARENA, planes.num_bytes)
+            self.emit(build_index_planes(self.name("indices"), planes), spikes.place, *scratch, place)
+        return self._planes[key]
+
+    def as_planes(self, state: Node) -> None:
+        """Let a state lie in the user's order; before anybody reads it."""
+        value = self.values[state]
+        planes = Planes(value.layout.height, value.layout.width, value.layout.channels)
+        self.values[state] = Value(Operand(planes, True), value.place)
+        next(s for s in self.program.states if s["offset"] == value.place.offset)["order"] = "planes"
 
     def settle(self, node: Node) -> None:
         """What is read after the steps is the value of the last: copied while the steps still know which it was."""

@@ -15,6 +15,7 @@ from spikenm_compile.costs import amounts
 from spikenm_compile.costs.advice import NO_ADVISOR, Advisor
 from spikenm_compile.costs.layer_call import LayerCall
 from spikenm_compile.costs.second_kernel import second_kernel
+from spikenm_compile.costs.table_format import MAX_CLASSES, class_bytes, table_classes, table_format_of
 from spikenm_compile.errors import PassError
 from spikenm_compile.layer_calls import layer_call, layer_nodes
 from spikenm_compile.ops import Alternative, IntConv2d
@@ -25,6 +26,8 @@ STAGGERED_ROWS = amounts.STAGGERED_ROWS
 """Each spike adds, at each tap, a weight row of the one slab of outputs that it reaches: time ∝ spikes · N/M."""
 EVENT_ROWS = amounts.EVENT_ROWS
 """Each spike adds one weight row: time is proportional to the number of spikes."""
+LOOKUP_TABLES = amounts.LOOKUP_TABLES
+"""Partial sums of four inputs are looked up at many positions at once: time ∝ weights kept, whatever spikes."""
 DENSE_ROWS = amounts.DENSE_ROWS
 """Multiplies every level: takes any integer input."""
 SPIKE_ROWS = "spike-rows"
@@ -39,6 +42,10 @@ CUDA_CORE = "cuda-core"
 """One multiplication at a time: for channel groups that fill no tensor core."""
 ONNX_CONV = "onnx-conv"
 """The convolution of an ONNX runtime: dense, whatever the weights and the input."""
+
+BY_POSITION = frozenset({LOOKUP_TABLES})
+"""Families whose states lie position by position of a channel, not channel by channel of a position: a layer with two
+kernels has both from the one sort or from the other."""
 
 QUAD = 4
 """Consecutive channels of which a 2:4 instruction multiplies two."""
@@ -82,10 +89,11 @@ class SelectKernels(Pass):
         advice = None if call is None else self.advisor.advise(call, taking)
         if call is not None and advice is not None:
             conv.kernel, conv.tile_width, conv.microseconds = advice.family, advice.tile_width, advice.microseconds
-            conv.savings = self.advisor.savings(call)
+            conv.savings = self.advisor.savings(call, taking)
             if len(taking) > 1 or advice.tile_width is not None:
                 reason = f"{reason}; {advice.reason}" if _refusals(conv, self.families) else advice.reason
-            conv.alternative = self._alternative(call, taking, conv.kernel)
+            beside = [family for family in taking if (family in BY_POSITION) == (conv.kernel in BY_POSITION)]
+            conv.alternative = self._alternative(call, beside, conv.kernel)
             reason += _words_of(conv.alternative)
         conv.why = f"{conv.why}; {reason}{_small_weights(conv)}"
 
@@ -128,10 +136,6 @@ def _refusals(conv: IntConv2d, families: tuple[str, ...]) -> list[str]:
     return [refusal for refusal in refused if refusal]
 
 
-MAX_CLASSES = 16
-"""Most classes that the kernels part inputs into."""
-
-
 def _no_staggered_rows(conv: IntConv2d) -> str | None:
     """Not worth a word where nobody asked for the pattern."""
     pattern = conv.pattern
@@ -149,6 +153,20 @@ def _no_event_rows(conv: IntConv2d) -> str | None:
     if conv.groups > 1:
         return f"{conv.groups} channel groups"
     return f"dilation {conv.dilation[0]}" if conv.dilation != (1, 1) else None
+
+
+def _no_lookup_tables(conv: IntConv2d) -> str | None:
+    if not conv.levels.is_binary:
+        return f"input is {conv.levels}, not spikes"
+    if conv.groups > 1:
+        return f"{conv.groups} channel groups"
+    if conv.linear_input is not None:
+        return "a linear layer has one position"
+    outputs, channels, height, width = conv.weight.shape
+    slabs = conv.pattern.m // conv.pattern.n if conv.pattern is not None and conv.pattern.staggered else 1
+    lookups = 2 * height * width * class_bytes(channels, table_classes(outputs, slabs))
+    most = table_format_of(int(conv.weight.abs().max())).most_lookups
+    return f"{lookups} lookups for each output: their sums fit words up to {most}" if lookups > most else None
 
 
 def _no_spike_rows(conv: IntConv2d) -> str | None:
@@ -190,6 +208,7 @@ def _takes_all(_conv: IntConv2d) -> str | None:
 REFUSALS: dict[str, Callable[[IntConv2d], str | None]] = {
     STAGGERED_ROWS: _no_staggered_rows,
     EVENT_ROWS: _no_event_rows,
+    LOOKUP_TABLES: _no_lookup_tables,
     DENSE_ROWS: _takes_all,
     SPIKE_ROWS: _no_spike_rows,
     LEVEL_ROWS: _takes_all,
@@ -203,6 +222,7 @@ REFUSALS: dict[str, Callable[[IntConv2d], str | None]] = {
 REASONS = {
     STAGGERED_ROWS: "staggered weights: a spike reads one weight row a tap, for the outputs that it reaches",
     EVENT_ROWS: "input is spikes: silent ones cost nothing",
+    LOOKUP_TABLES: "input is spikes: sums of four inputs are looked up",
     DENSE_ROWS: "takes any input",
     SPIKE_ROWS: "input is spikes: silent ones cost next to nothing",
     LEVEL_ROWS: "takes any input",

@@ -30,7 +30,14 @@ def initial_memory(code: NativeCode) -> Bytes:
 
 def state_values(memory: Bytes, states: tuple[StateSpec, ...]) -> dict[str, npt.NDArray[np.float32]]:
     """Views of the states [B, *shape] in the memory [B, state_bytes] of a batch."""
-    return {s.name: memory[:, s.offset : s.offset + s.bytes].view("<f4").reshape(-1, *s.shape) for s in states}
+    return {s.name: _view(memory[:, s.offset : s.offset + s.bytes].view("<f4"), s) for s in states}
+
+
+def _view(values: npt.NDArray[np.float32], spec: StateSpec) -> npt.NDArray[np.float32]:
+    if not spec.is_planes:
+        return values.reshape(-1, *spec.shape)
+    *size, channels = spec.shape
+    return np.moveaxis(values.reshape(-1, channels, *size), 1, -1)
 
 
 def unpack_spikes(arena: Bytes, spec: SpikesSpec, num_steps: int) -> Bytes:

@@ -10,8 +10,11 @@ from typing import Any
 from spikenm_compile.costs.amounts import Amounts, Caches
 from spikenm_compile.costs.cpu_costs import CpuCosts
 from spikenm_compile.errors import TargetError
+from spikenm_compile.lowering.byte_shuffle import HALF_TABLE, ByteShuffle
 
 KIB = 1024
+_VTBL = "llvm.arm.neon.vtbl2"
+_SHUFFLES = {128: "llvm.x86.ssse3.pshuf.b.128", 256: "llvm.x86.avx2.pshuf.b", 512: "llvm.x86.avx512.pshuf.b.512"}
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,8 @@ class Cpu:
     """Whether LLVM has to be told that floats are passed in registers."""
     cflags: tuple[str, ...] = ()
     """What a C compiler has to be told beyond its default for the triple."""
+    table_lookup: str = ""
+    """LLVM's name of the instruction that looks up a vector of bytes in a table of 16."""
     nanoseconds: Amounts | None = None
     """What the things that kernels do take on one core (costs.amounts); None: not measured."""
 
@@ -50,6 +55,14 @@ class Cpu:
     def tile_width(self) -> int:
         """Output channels per pass: their float32 potentials fill that share of the registers, the rest is for sums."""
         return self.num_vector_registers // self.tile_share * (self.vector_bits // 32)
+
+    @property
+    def shuffle(self) -> ByteShuffle | None:
+        """The instruction that lookup tables are read by."""
+        if not self.table_lookup:
+            return None
+        lanes = HALF_TABLE if self.table_lookup == _VTBL else self.vector_bits // 8
+        return ByteShuffle(self.table_lookup, lanes, self.num_vector_registers * self.vector_bits // 8 // lanes)
 
     @property
     def costs(self) -> CpuCosts | None:
@@ -86,6 +99,7 @@ def _x86(level: str, features: tuple[str, ...], vector_bits: int, num_vector_reg
         gnu_triple="x86_64-linux-gnu",
         l1_bytes=32 * KIB,
         l2_bytes=512 * KIB,
+        table_lookup=_SHUFFLES[vector_bits],
     )
 
 
@@ -105,6 +119,10 @@ _ZEN4 = Amounts(
     bytes_beyond_l2=0.025,
     widened=1.76,
     updates=0.483,
+    indexed=0.03,
+    looked_up=0.6,
+    moved_digits=1.2,
+    updates_of_planes=0.1,
     multiplied=0.0337,
 )
 X86_64_V4 = replace(_x86("x86-64-v4", _V4, 512, 32), nanoseconds=_ZEN4)
@@ -126,6 +144,7 @@ def _aarch64(name: str, mcpu: str, mattr: tuple[str, ...], features: tuple[str, 
         gnu_triple="aarch64-linux-gnu",
         l1_bytes=l1,
         l2_bytes=l2,
+        table_lookup="llvm.aarch64.neon.tbl1.v16i8",
     )
 
 
@@ -151,6 +170,7 @@ ARMV7_NEON = Cpu(
     gnu_triple="arm-linux-gnueabihf",
     l1_bytes=32 * KIB,
     l2_bytes=256 * KIB,
+    table_lookup=_VTBL,
     has_float_abi=True,
     # Without NEON: the C code says that a CPU has none. The compiled kernels know of NEON by `mattr`.
     cflags=("-march=armv7-a", "-mfpu=vfpv3-d16", "-mfloat-abi=hard"),

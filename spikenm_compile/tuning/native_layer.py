@@ -39,7 +39,7 @@ class NativeLayer:
     """
 
     def __init__(self, lowered: GraphModule, cpu: Cpu) -> None:
-        self.planned = planned = plan_layer(lowered, cpu.tile_width)
+        self.planned = planned = plan_layer(lowered, cpu.tile_width, cpu.shuffle)
         program, self._num_steps = planned.program, lowered.meta["num_steps"]
         self._library = _load(program, cpu)
         params = aligned_zeros(program.sizes[Space.PARAMS])

@@ -11,6 +11,7 @@ from torch.fx import Graph, GraphModule
 
 from spikenm_compile.costs.trials import Kernel
 from spikenm_compile.graph import INIT, LEVELS, PER_STEP, REGION, ROLE, SHAPE, Region, Role, result
+from spikenm_compile.lowering.byte_shuffle import ByteShuffle
 from spikenm_compile.lowering.kernels.values import Operand
 from spikenm_compile.lowering.layout import Bits, Bytes, Layout
 from spikenm_compile.lowering.native_nodes import plan_node
@@ -80,16 +81,19 @@ class LayerProgram:
     output_bytes: int
 
 
-def plan_layer(lowered: GraphModule, tile_width: int, prefix: str = "spikenm") -> LayerProgram:
+def plan_layer(
+    lowered: GraphModule, tile_width: int, shuffle: ByteShuffle | None = None, prefix: str = "spikenm"
+) -> LayerProgram:
     """Plan the layer's own kernels: its event lists, if it reads some, or its bytes, the layer, and its neurons.
 
     Args:
         lowered: made by `one_layer`.
         tile_width: the target's.
+        shuffle: its instruction for lookup tables, if it has one.
         prefix: how the names of all functions begin.
     """
     num_steps = lowered.meta["num_steps"]
-    planner = Planner(lowered, tile_width, num_steps, prefix)
+    planner = Planner(lowered, tile_width, num_steps, prefix, shuffle)
     planner.region = Region.STEP
     x, node = (next(n for n in lowered.graph.nodes if n.op == op) for op in ("placeholder", "call_module"))
     channels, height, width = x.meta[SHAPE]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from spikenm_compile.costs.amounts import DENSE_ROWS, STAGGERED_ROWS, classes_of
+from spikenm_compile.costs.amounts import DENSE_ROWS, LOOKUP_TABLES, STAGGERED_ROWS, classes_of
 from spikenm_compile.costs.layer_call import LayerCall
 from spikenm_compile.costs.row_shapes import tile_for
 from spikenm_compile.costs.trials import Kernel, Machine, key_of
@@ -96,7 +96,9 @@ def kernels_of(conv: IntConv2d, call: LayerCall, families: tuple[str, ...], tile
 
 
 def _outputs_together(call: LayerCall, family: str, tile_width: int) -> int:
-    """Outputs that one tile could hold at most."""
+    """Outputs that one tile could hold at most; none of a family whose tiles have a width of their own."""
+    if family == LOOKUP_TABLES:
+        return 0
     if family == STAGGERED_ROWS:
         return call.outputs // classes_of(call, tile_width)
     return call.outputs // call.groups if family == DENSE_ROWS else call.outputs

@@ -21,7 +21,7 @@ from spikenm_compile.passes.base import run_pipeline
 from spikenm_compile.passes.pipelines import lowering
 from spikenm_compile.passes.quantize_inputs import choose_levels
 from spikenm_compile.passes.quantize_weights import WEIGHT_TYPES
-from spikenm_compile.passes.select_kernels import EVENT_ROWS, STAGGERED_ROWS
+from spikenm_compile.passes.select_kernels import EVENT_ROWS, LOOKUP_TABLES, STAGGERED_ROWS
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.cpu import CPUS, Cpu, cpu_flags, detect
 from spikenm_compile.targets.native import Native
@@ -87,7 +87,7 @@ def test_staggered_weights_that_the_kernels_do_not_take(tmp_path: Path) -> None:
     graph = lower_staggered(b.output(b.mean(n)), x, pattern, 4)
     assert kernels(graph) == {
         "conv1": "dense-rows",
-        "dilated": "dense-rows",
+        "dilated": LOOKUP_TABLES,
         "grouped": "dense-rows",
         "unequal": EVENT_ROWS,
         "fc": EVENT_ROWS,

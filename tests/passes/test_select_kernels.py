@@ -15,7 +15,7 @@ from spikenm_compile.costs.amounts import Amounts, Caches
 from spikenm_compile.costs.cpu_costs import CpuCosts
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import format_graph, run_steps
-from spikenm_compile.ops import SPIKES, IntConv2d, Levels
+from spikenm_compile.ops import SPIKES, Alternative, IntConv2d, Levels
 from spikenm_compile.passes.fuse_neuron import FuseNeuron
 from spikenm_compile.passes.select_kernels import (
     CUDA_CORE,
@@ -23,6 +23,7 @@ from spikenm_compile.passes.select_kernels import (
     DENSE_TENSOR_CORE,
     EVENT_ROWS,
     LEVEL_ROWS,
+    LOOKUP_TABLES,
     ONNX_CONV,
     REASONS,
     REFUSALS,
@@ -35,7 +36,7 @@ from spikenm_compile.passes.select_kernels import (
 )
 from spikenm_compile.pattern import Pattern
 
-NATIVE = (STAGGERED_ROWS, EVENT_ROWS, DENSE_ROWS)
+NATIVE = (STAGGERED_ROWS, EVENT_ROWS, LOOKUP_TABLES, DENSE_ROWS)
 CUDA = (SPARSE_TENSOR_CORE, DENSE_TENSOR_CORE, CUDA_CORE)
 
 
@@ -66,7 +67,7 @@ CASES = [
     (Levels(0, 2), {}, DENSE_ROWS, "input is 0..2, not spikes"),
     (Levels(0, 255, 0.0625), {}, DENSE_ROWS, "input is 0..255 × 0.0625, not spikes"),
     (SPIKES, {"groups": 2}, DENSE_ROWS, "2 channel groups"),
-    (SPIKES, {"dilation": (2, 2)}, DENSE_ROWS, "dilation 2"),
+    (SPIKES, {"dilation": (2, 2)}, LOOKUP_TABLES, "dilation 2"),
     (Levels(0, 2), {"groups": 2, "dilation": (2, 2)}, DENSE_ROWS, "input is 0..2, not spikes"),
     (SPIKES, {"stride": (2, 2), "padding": (1, 1)}, EVENT_ROWS, "input is spikes: silent ones cost nothing"),
 ]
@@ -79,7 +80,7 @@ def test_the_first_family_that_takes_a_layer(levels: Levels, geometry: Any, fami
 
 STAGGERED_CASES: list[tuple[str, Any, str, str]] = [
     ("2:4@stagger", {}, STAGGERED_ROWS, "staggered weights: a spike reads one weight row a tap"),
-    ("2:4@stagger", {"dilation": (2, 2)}, DENSE_ROWS, "dilation 2"),
+    ("2:4@stagger", {"dilation": (2, 2)}, LOOKUP_TABLES, "dilation 2"),
     ("1:3@stagger", {}, EVENT_ROWS, "4 outputs in 3 slabs: staggered kernels take equal slabs, 16 at most"),
     ("1:32@stagger", {}, EVENT_ROWS, "4 outputs in 32 slabs"),
     ("2:4", {}, EVENT_ROWS, "input is spikes: silent ones cost nothing"),
@@ -106,6 +107,17 @@ def test_a_family_alone_gives_its_own_reason() -> None:
     assert choose(conv, (ONNX_CONV,)) == (ONNX_CONV, "ONNX has no sparse convolution")
     assert choose(conv, (DENSE_ROWS,)) == (DENSE_ROWS, "takes any input")
     assert choose(conv, (DENSE_ROWS, EVENT_ROWS))[0] == DENSE_ROWS
+
+
+def test_lookup_tables_take_what_their_sums_hold() -> None:
+    conv, families = int_conv("conv", 4), (LOOKUP_TABLES, DENSE_ROWS)
+    assert choose(conv, families)[0] == LOOKUP_TABLES
+    conv.linear_input = (4, 3, 3)
+    assert choose(conv, families) == (DENSE_ROWS, "a linear layer has one position")
+    wide = int_conv("conv", 944)
+    assert choose(wide, families) == (DENSE_ROWS, "2124 lookups for each output: their sums fit words up to 2114")
+    wide.pattern = Pattern.parse("1:2@stagger")
+    assert choose(wide, families)[0] == LOOKUP_TABLES
 
 
 def test_every_family_has_its_refusals_and_its_reason() -> None:
@@ -162,7 +174,7 @@ def test_the_reason_is_added_to_that_of_the_pattern() -> None:
     ]
 
 
-COSTS = CpuCosts(128, Caches(2**15, 2**20), Amounts(calls=10_000, sums=1000, multiplied=0.02))
+COSTS = CpuCosts(128, Caches(2**15, 2**20), Amounts(calls=10_000, sums=1000, looked_up=50, multiplied=0.02))
 
 
 def test_times_that_are_known_decide() -> None:
@@ -177,7 +189,7 @@ def test_times_that_are_known_decide() -> None:
     first, second = select(0.25)
     assert (first.kernel, first.why) == (DENSE_ROWS, "packed; input is 0..255 × 0.0625, not spikes")
     assert second.kernel == DENSE_ROWS
-    assert second.why == "packed; dense rows: 10 µs predicted at 25 % spikes, event rows 46 µs"
+    assert second.why == "packed; dense rows: 10 µs predicted at 25 % spikes, lookup tables 17 µs, event rows 46 µs"
     assert all(c.microseconds for c in (first, second))
     assert [c.kernel for c in select(None)] == [DENSE_ROWS, EVENT_ROWS]
 
@@ -190,7 +202,7 @@ def test_a_layer_whose_best_kernel_depends_on_its_spikes_has_two() -> None:
         graph = two_layers()
         _, conv = (m for m in graph.modules() if isinstance(m, IntConv2d))
         conv.density = density
-        SelectKernels(NATIVE, Advisor(costs)).apply(graph)
+        SelectKernels((EVENT_ROWS, DENSE_ROWS), Advisor(costs)).apply(graph)
         return conv
 
     few, many, always = select(0.25), select(0.5), select(0.1)
@@ -201,6 +213,20 @@ def test_a_layer_whose_best_kernel_depends_on_its_spikes_has_two() -> None:
     assert (many.kernel, many.alternative.kernel, many.alternative.is_denser) == (DENSE_ROWS, EVENT_ROWS, False)
     assert many.why.endswith("; event rows in calls with at most 35.0 % spikes")
     assert (always.kernel, always.alternative) == (EVENT_ROWS, None)
+
+
+def test_kernels_whose_states_lie_otherwise_are_never_second_ones() -> None:
+    costs = CpuCosts(128, Caches(2**15, 2**20), Amounts(calls=0, copied_events=14400, multiplied=630, looked_up=1))
+    graph = two_layers()
+    _, conv = (m for m in graph.modules() if isinstance(m, IntConv2d))
+    conv.density = 0.4
+    SelectKernels((EVENT_ROWS, LOOKUP_TABLES, DENSE_ROWS), Advisor(costs)).apply(graph)
+    assert (conv.kernel, conv.alternative) == (LOOKUP_TABLES, None)
+    conv.kernel = ""
+    SelectKernels((EVENT_ROWS, DENSE_ROWS), Advisor(costs)).apply(graph)
+    assert conv.alternative is not None
+    assert conv.alternative == Alternative(DENSE_ROWS, conv.alternative.density, is_denser=True)
+    assert conv.alternative.density == pytest.approx(0.7, abs=1e-3)
 
 
 def test_a_layer_that_no_family_takes_is_an_error() -> None:

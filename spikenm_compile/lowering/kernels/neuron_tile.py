@@ -94,10 +94,13 @@ class NeuronTile:
 
     def _given(self, currents: Sequence[Expr]) -> dict[str, Expr]:
         """Inputs, constants and states before the step."""
-        channels = tir.lanes(self.first, self.width)
         values: dict[str, Expr] = {**dict(zip(self.neuron.inputs, currents, strict=True)), **self.neuron.scalars}
-        values |= {name: buffer[channels] for name, buffer in self.buffers.constants.items()}
+        values |= {name: self._constant(buffer) for name, buffer in self.buffers.constants.items()}
         return values | {name: local[self.lanes] for name, local in self.states.items()}
+
+    def _constant(self, buffer: Buffer) -> Expr:
+        """A constant of each channel."""
+        return buffer[tir.lanes(self.first, self.width)]
 
     def _state_at(self, y: Expr, x: Expr) -> Expr:
         pixel = y * self.out.width + x

@@ -134,11 +134,11 @@ def _unpack(
             slabs = pattern.m // pattern.n
             position = (tap + nm_group + output * slabs // stored.num_outputs) % slabs + kept * slabs
         else:
-            position = _position(pattern, metadata, source)
+            position = position_of(pattern, metadata, source)
         target.write(nm_group * pattern.m + position, tap, values[source])
 
 
-def _position(pattern: Pattern, metadata: Buffer, entry: Expr) -> Expr:
+def position_of(pattern: Pattern, metadata: Buffer, entry: Expr) -> Expr:
     """Position of an entry in its group."""
     first = entry * pattern.index_bits
     window = _byte(metadata, first // 8) + _byte(metadata, first // 8 + 1) * 256
