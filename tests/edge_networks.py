@@ -19,7 +19,7 @@ from spikenm_compile.neurons import integrate_and_fire, leaky
 from spikenm_compile.passes.base import run_pipeline
 from spikenm_compile.passes.pipelines import lowering
 from spikenm_compile.passes.quantize_inputs import choose_levels
-from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS, STAGGERED_ROWS
+from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS, LOOKUP_TABLES, STAGGERED_ROWS
 from spikenm_compile.pattern import Pattern
 
 Lowered = tuple[GraphModule, Tensor]
@@ -171,8 +171,10 @@ ROUND = [make for make in RECURRENT if make is not counts]
 """A C library shows spikes, not counts."""
 
 
-def _with_weights(pattern: str, weight_type: str) -> Lowered:
-    """Rows of every format, for slabs of several widths and for all outputs; T = 3."""
+def _with_weights(
+    pattern: str, weight_type: str, families: tuple[str, ...] = (STAGGERED_ROWS, EVENT_ROWS, DENSE_ROWS)
+) -> Lowered:
+    """Weights of every format, for slabs of several widths and for all outputs; T = 3."""
     b, neuron = StepGraphBuilder((2, 7, 7)), leaky(2.0, v_threshold=0.2)
     s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(2, 24, 3, padding=1), b.x), neuron)
     s = b.neuron("lif2", b.layer("conv2", nn.Conv2d(24, 144, (3, 2), padding=1), s), leaky(2.0, v_threshold=0.5))
@@ -183,7 +185,6 @@ def _with_weights(pattern: str, weight_type: str) -> Lowered:
     randomize(graph, 0)
     project(graph, Pattern.parse(pattern))
     graph.meta["num_steps"] = 3
-    families = (STAGGERED_ROWS, EVENT_ROWS, DENSE_ROWS)
     return run_pipeline(lowering(choose_levels(x), Pattern.parse(pattern), families, weight_type), graph), x
 
 
@@ -195,9 +196,17 @@ WEIGHTS = {
     for weight_type in ("int8", "int7", "int4")
 }
 
+TABLES = {
+    f"tables_{pattern.translate(C_NAME)}_{weight_type}": cache(
+        partial(_with_weights, pattern, weight_type, (LOOKUP_TABLES, DENSE_ROWS))
+    )
+    for pattern, weight_type in (("1:8@stagger", "int8"), ("2:4", "int4"))
+}
+
 SMALL: dict[str, Callable[[], Lowered]] = {
     **{f.__name__: cache(partial(_with_shape, f, per_step=bool(i % 2))) for i, f in enumerate(SHAPES)},
     **WEIGHTS,
+    **TABLES,
     **{f"round_{f.__name__}": cache(partial(_with_round, f, per_step=True)) for f in ROUND},
     **{f"round_{f.__name__}_static": cache(partial(_with_round, f, per_step=False)) for f in ROUND},
 }

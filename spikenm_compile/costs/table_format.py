@@ -1,9 +1,9 @@
 """How partial sums of a few weights are coded as bytes of tables.
 
-The sum of the weights of four inputs that spike, + 4 · largest so that it is never negative, is kept as one digit, or
-as two digits of a smaller base, which have tables of their own:
+The sum of the weights of four inputs that spike is counted from the least that there is, that of the negative weights,
+and so at most 4 · largest. It is kept as one digit, or as two digits of a smaller base, which have tables of their own:
 
-    sum + 4 · largest  =  low + base · high           int8: base 32, int7: 23; int4: one digit, 0..56
+    sum - least  =  low + base · high           int8: base 23, int7: 16; int4: one digit, 0..28
 
 Digits of several lookups are added as bytes before they are moved to words: the smaller the digits, the more.
 """
@@ -34,14 +34,9 @@ class TableFormat:
         return 1 if self.base == 256 else 2
 
     @property
-    def bias(self) -> int:
-        """What each lookup brings beside its sum."""
-        return INPUTS * self.largest
-
-    @property
     def largest_digit(self) -> int:
         """The most that a lookup adds to a sum of bytes."""
-        return min(self.base - 1, 2 * self.bias)
+        return min(self.base - 1, INPUTS * self.largest)
 
     @property
     def bytes_at_once(self) -> int:
@@ -54,7 +49,7 @@ class TableFormat:
         return (2**16 - 1) // self.largest_digit
 
 
-INT8, INT7, INT4 = TableFormat(127, 32), TableFormat(63, 23), TableFormat(7, 256)
+INT8, INT7, INT4 = TableFormat(127, 23), TableFormat(63, 16), TableFormat(7, 256)
 
 
 def table_format_of(largest: int) -> TableFormat:

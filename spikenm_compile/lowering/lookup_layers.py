@@ -50,16 +50,15 @@ def plan_lookup(
     max_steps = 1 if spikes.operand.is_static else planner.program.max_steps
     planes = planes_of(conv, spikes.layout, out.layout, max_steps)
     number_format = table_format_of(int(conv.weight.abs().max()))
-    width = max(1, planner.shuffle.tile_width // number_format.digits)
-    tables = Tables(planes, conv.weight.shape[0], number_format, width)
+    tables = Tables(planes, conv.weight.shape[0], number_format, planner.shuffle)
     lanes = lanes_for(planner.width_for(neuron), planes.positions)
-    layer = LookupTables(tables, planner.shuffle, never_overflows(conv), out.layout, neuron, lanes)
+    layer = LookupTables(tables, never_overflows(conv), out.layout, neuron, lanes)
     name = planner.name(conv.layer.replace(".", "_"))
     params = _weights(planner.program, conv, tables, name)
     indices = planner.index_planes(spikes, planes)
     scratch = [planner.program.allocate(Space.ARENA, size) for size in layer.scratch_bytes]
-    offsets, values, *constants = params
-    inputs = (indices, offsets, values, *scratch, *constants, *places, out.place)
+    offsets, least, values, *constants = params
+    inputs = (indices, offsets, least, values, *scratch, *constants, *places, out.place)
     planner.emit(build_lookup_tables(name, layer), *inputs)
 
 
@@ -79,12 +78,12 @@ def lanes_for(most: int, positions: int) -> int:
 
 
 def _weights(program: Program, conv: IntConv2d, tables: Tables, name: str) -> tuple[Place, ...]:
-    """Offsets, tables, scale, bias."""
+    """Offsets, least sums, tables, scale, bias."""
     stored = StoredTables(tables, conv.pattern)
-    sizes = (4 * stored.num_bits, 4 * tables.slabs * tables.entries, tables.num_bytes)
-    channels, offsets, values = (program.allocate(Space.PARAMS, size) for size in sizes)
+    sizes = (4 * stored.num_bits, 4 * tables.slabs * tables.entries, 4 * tables.outputs, tables.num_bytes)
+    channels, offsets, least, values = (program.allocate(Space.PARAMS, size) for size in sizes)
     function = f"{name}_prepare"
     program.functions += build_prepare_tables(function, stored)
-    places = (*place_stored_weight(program, conv), channels, offsets, values)
+    places = (*place_stored_weight(program, conv), channels, offsets, least, values)
     program.prepare.append(Call(function, places, Steps.ONE))
-    return (offsets, values, *place_scale_and_bias(program, conv))
+    return (offsets, least, values, *place_scale_and_bias(program, conv))

@@ -62,7 +62,8 @@ class Cpu:
         if not self.table_lookup:
             return None
         lanes = HALF_TABLE if self.table_lookup == _VTBL else self.vector_bits // 8
-        return ByteShuffle(self.table_lookup, lanes, self.num_vector_registers * self.vector_bits // 8 // lanes)
+        registers = self.num_vector_registers * self.vector_bits // 8 // lanes
+        return ByteShuffle(self.table_lookup, lanes, registers, self.l1_bytes * 3 // 4)
 
     @property
     def costs(self) -> CpuCosts | None:

@@ -42,6 +42,7 @@ PAIRS = [
     ("sew_iand", "arm"),
     ("vgg11", "arm"),
     ("one_four_stagger_int7", "arm"),
+    ("tables_one_eight_stagger_int8", "arm"),
 ]
 STATIC = ("digits", "sew_resnet18", "sew_and", "sew_iand", "vgg11")
 LARGE = ("rleaky", "lif_recurrent", "sew_resnet18", "sew_and", "sew_iand", "vgg11")

@@ -16,6 +16,7 @@ from spikenm_compile.package import write_package
 from spikenm_compile.passes.base import run_pipeline
 from spikenm_compile.passes.pipelines import lowering
 from spikenm_compile.passes.quantize_inputs import choose_levels
+from spikenm_compile.passes.select_kernels import DENSE_ROWS, LOOKUP_TABLES
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.cpu import CPUS, Cpu, cpu_flags, detect
 from spikenm_compile.targets.native import Native
@@ -66,7 +67,7 @@ print("inside")
 """
 
 
-def artifact(out: Path, cpu: Cpu, pattern: Pattern, weight_type: str) -> Path:
+def artifact(out: Path, cpu: Cpu, pattern: Pattern, weight_type: str, families: tuple[str, ...]) -> Path:
     b = StepGraphBuilder((3, 7, 7))
     s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(3, 20, 3, padding=1), b.x))
     s = b.neuron("lif2", b.layer("conv2", nn.Conv2d(20, 80, 3, padding=1, stride=2), s))
@@ -75,7 +76,7 @@ def artifact(out: Path, cpu: Cpu, pattern: Pattern, weight_type: str) -> Path:
     graph = b.output(b.mean(b.layer("fc", nn.Linear(flat.meta["shape"][0], 11), flat)))
     randomize(graph, 0)
     project(graph, pattern)
-    passes = lowering(choose_levels(torch.rand(2, 3, 7, 7)), pattern, Native().families, weight_type)
+    passes = lowering(choose_levels(torch.rand(2, 3, 7, 7)), pattern, families, weight_type)
     graph = run_pipeline(passes, graph)
     written = write_package(
         graph, Native(cpu=cpu), out, name="guarded", pattern=pattern, samples=torch.ones(1, 3, 7, 7)
@@ -87,10 +88,19 @@ def artifact(out: Path, cpu: Cpu, pattern: Pattern, weight_type: str) -> Path:
     "cpu", [c for c in CPUS if c.machine == detect().machine and cpu_flags() >= set(c.features)], ids=lambda c: c.name
 )
 @pytest.mark.parametrize(
-    ("pattern", "weight_type"), [("2:4", "int8"), ("1:4@stagger", "int7"), ("2:4@stagger", "int4")]
+    ("pattern", "weight_type", "families"),
+    [
+        ("2:4", "int8", Native().families),
+        ("1:4@stagger", "int7", Native().families),
+        ("2:4@stagger", "int4", Native().families),
+        ("1:4@stagger", "int8", (LOOKUP_TABLES, DENSE_ROWS)),
+        ("2:4", "int4", (LOOKUP_TABLES, DENSE_ROWS)),
+    ],
 )
-def test_every_access_is_inside(tmp_path: Path, cpu: Cpu, pattern: str, weight_type: str) -> None:
-    path = str(artifact(tmp_path / "a", cpu, Pattern.parse(pattern), weight_type))
+def test_every_access_is_inside(
+    tmp_path: Path, cpu: Cpu, pattern: str, weight_type: str, families: tuple[str, ...]
+) -> None:
+    path = str(artifact(tmp_path / "a", cpu, Pattern.parse(pattern), weight_type, families))
     run = [sys.executable, "-c", PROGRAM, path]
     done = subprocess.run([*run, "0"], capture_output=True, text=True, check=False)
     assert done.stdout == "inside\n", (done.returncode, done.stderr)

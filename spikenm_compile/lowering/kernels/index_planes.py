@@ -4,7 +4,8 @@
     mixed[class][b][t][y][x]           index byte b of a class (lowering.input_bytes); bytes, where there is one class
     planes[class][b][tap][t][oy][ox]   that of the pixel which the tap of an output reads
 
-The last has no halo and no stride, so that consecutive outputs read consecutive bytes, whatever the geometry.
+The last has no halo and no stride, so that consecutive outputs read consecutive bytes, whatever the geometry. Each of
+its steps is filled up to whole groups of positions (lowering.byte_shuffle).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from tvm import tirx
 
 from spikenm_compile.costs.table_format import BYTE_INPUTS
 from spikenm_compile.lowering import tir
+from spikenm_compile.lowering.byte_shuffle import TABLE
 from spikenm_compile.lowering.input_bytes import InputBytes, Term, Unit
 from spikenm_compile.lowering.layout import WORD, Bits, Geometry
 from spikenm_compile.lowering.tir import Buffer, Expr, T
@@ -44,9 +46,14 @@ class IndexPlanes:
         return self.height * self.width
 
     @property
+    def pitch(self) -> int:
+        """Bytes of one step of a plane, in whole groups."""
+        return -(-self.positions // TABLE) * TABLE
+
+    @property
     def stride(self) -> int:
         """Bytes from plane to plane."""
-        return self.max_steps * self.positions
+        return self.max_steps * self.pitch
 
     @property
     def columns(self) -> int:
@@ -148,7 +155,7 @@ def _copy(planes: IndexPlanes, source: Buffer, out: Buffer, num_steps: Expr) -> 
             y = oy * g.stride[0] + ky * g.dilation[0] + (origin - g.padding[0])
             x = kx * g.dilation[1] + (origin - g.padding[1])
             row = plane * planes.image_stride + t * planes.image + y * planes.columns + x
-            target = planes.plane(0, plane, ky * g.kernel[1] + kx) + t * planes.positions + oy * planes.width
+            target = planes.plane(0, plane, ky * g.kernel[1] + kx) + t * planes.pitch + oy * planes.width
             for first, count in pieces(planes.width, COPIED):
                 value = _every(source, row + first * g.stride[1], g.stride[1], count)
                 tir.store(out, tir.lanes(target + first, count), value)

@@ -21,12 +21,12 @@ from functools import reduce
 from tvm import tirx
 
 from spikenm_compile.lowering import tir
-from spikenm_compile.lowering.byte_shuffle import ByteShuffle
+from spikenm_compile.lowering.byte_shuffle import MOST_GROUPS, TABLE
 from spikenm_compile.lowering.kernels.index_planes import PIXELS, pieces
 from spikenm_compile.lowering.kernels.neuron_tile import neuron_params
 from spikenm_compile.lowering.kernels.position_neurons import PositionNeurons, SpikeBytes
 from spikenm_compile.lowering.kernels.table_sums import TableSums
-from spikenm_compile.lowering.kernels.tables import Tables
+from spikenm_compile.lowering.kernels.tables import Tables, TableTile
 from spikenm_compile.lowering.layout import Bits, Planes
 from spikenm_compile.lowering.tir import Buffer, Expr, T
 from spikenm_compile.neurons import Neuron
@@ -40,7 +40,6 @@ class LookupTables:
     """One layer."""
 
     tables: Tables
-    shuffle: ByteShuffle
     never_overflows: bool
     """Whether the weights prove that every sum fits int16."""
     out: Bits | Planes
@@ -65,29 +64,32 @@ class LookupTables:
         return "int16" if self.never_overflows else "int32"
 
     @property
-    def pitch(self) -> int:
-        """Positions of a block, which its sums of one step take."""
+    def block(self) -> int:
+        """Positions of a block."""
         return min(self.positions, BLOCK)
 
     @property
-    def room(self) -> int:
-        """Sums of one output over all steps, and what a vector of them may reach beyond the last."""
-        return self.tables.planes.max_steps * self.pitch + self.shuffle.lanes
+    def step_groups(self) -> int:
+        """Groups of positions of a block at one step."""
+        return -(-self.block // TABLE) * TABLE // self.tables.shuffle.group
 
     @property
     def scratch_bytes(self) -> tuple[int, int]:
         """Sizes of `sums` and of `gathered` spikes."""
         gathered = 0 if self.neuron is None else self.spikes.num_bytes
-        return self.tables.tile_width * self.room * tir.bytes_of(self.sum_type), gathered
+        groups = self.tables.planes.max_steps * self.step_groups + MOST_GROUPS
+        sums = groups * self.tables.shuffle.group * self.tables.tile_width
+        return sums * tir.bytes_of(self.sum_type), gathered
 
 
 def build_lookup_tables(name: str, layer: LookupTables) -> list[tirx.PrimFunc]:
-    """Kernel `(planes, offsets, tables, sums, gathered, scale, bias, [constants..., states...,] out, num_steps)`."""
+    """Kernel `(planes, offsets, least, tables, sums, gathered, scale, bias, [constants, states,] out, num_steps)`."""
     functions = list[tirx.PrimFunc]()
     neuron_only = [] if layer.neuron is None else neuron_params(layer.neuron, layer.out)[:-1]
     params = [
         tir.Param("planes", "uint8"),
         tir.Param("offsets", "int32"),
+        tir.Param("least", "int32"),
         tir.Param("tables", "uint8"),
         tir.Param("sums", layer.sum_type),
         tir.Param("gathered", "uint8"),
@@ -95,17 +97,17 @@ def build_lookup_tables(name: str, layer: LookupTables) -> list[tirx.PrimFunc]:
         *neuron_only,
         tir.Param("out", layer.out.dtype),
     ]
-    with tir.kernel(name, params, functions) as ((planes, offsets, values, sums, gathered, *rest), num_steps):
+    with tir.kernel(name, params, functions) as ((planes, offsets, least, values, sums, gathered, *rest), num_steps):
         if layer.neuron is not None:
             _clear(layer, gathered, num_steps)
         for tile in layer.tables.loop():
-            source = TableSums(layer.tables, tile, layer.shuffle, layer.sum_type, planes, offsets, values)
-            for first, count in pieces(layer.positions, layer.pitch, halves=False):
+            source = TableSums(layer.tables, tile, layer.sum_type, planes, offsets, values)
+            for first, count in pieces(layer.positions, layer.block, halves=False):
                 _sum_block(layer, source, first, count, sums, num_steps)
                 with T.serial(tile.width) as output:
                     for start, width in pieces(count, layer.lanes):
-                        block = _Positions(layer, output * layer.room + start, first + start, width, sums)
-                        block.write(tile.first + output, gathered, rest, num_steps)
+                        place = _Positions(layer, tile, output, start, first + start, width, sums, least)
+                        place.write(gathered, rest, num_steps)
         if isinstance(layer.out, Bits):
             _write_words(layer.spikes, layer.out, gathered, rest[-1], num_steps)
     return functions
@@ -118,14 +120,14 @@ def _clear(layer: LookupTables, gathered: Buffer, num_steps: Expr) -> None:
 
 def _sum_block(layer: LookupTables, source: TableSums, first: Expr, count: int, sums: Buffer, num_steps: Expr) -> None:
     """The sums of a tile at `count` positions and all steps."""
-    lanes = layer.shuffle.lanes
-    if layer.positions == layer.pitch:
-        with T.serial((num_steps * count + (lanes - 1)) // lanes) as chunk:
-            source.compute(chunk * lanes, sums, chunk * lanes, layer.room)
+    size, at_once = layer.tables.shuffle.group, source.groups
+    if layer.positions == layer.block:
+        with T.serial((num_steps * layer.step_groups + (at_once - 1)) // at_once) as chunk:
+            source.compute(chunk * at_once * size, sums, chunk * at_once)
         return
-    with T.serial(num_steps) as t, T.serial(-(-count // lanes)) as chunk:
-        position = t * layer.positions + first + chunk * lanes
-        source.compute(position, sums, t * layer.pitch + chunk * lanes, layer.room)
+    with T.serial(num_steps) as t, T.serial(-(-count // (size * at_once))) as chunk:
+        position = t * layer.tables.planes.pitch + first + chunk * at_once * size
+        source.compute(position, sums, t * layer.step_groups + chunk * at_once)
 
 
 @dataclass(frozen=True)
@@ -133,15 +135,20 @@ class _Positions:
     """Some positions of one output of a tile."""
 
     layer: LookupTables
-    sums_at: Expr
-    """Index of the first sum, at the first step."""
+    tile: TableTile
+    output: Expr
+    """Number in the tile."""
+    start: Expr
+    """First position, of those of the block."""
     first: Expr
+    """Of all."""
     width: int
     sums: Buffer
+    least: Buffer
 
-    def write(self, channel: Expr, gathered: Buffer, buffers: Sequence[Buffer], num_steps: Expr) -> None:
+    def write(self, gathered: Buffer, buffers: Sequence[Buffer], num_steps: Expr) -> None:
         """Sums to spikes or current; `buffers` are scale, bias and those behind."""
-        neuron, (scale, bias, *rest) = self.layer.neuron, buffers
+        neuron, (scale, bias, *rest), channel = self.layer.neuron, buffers, self.tile.first + self.output
         if neuron is None:
             with T.serial(num_steps) as t:
                 at = self.layer.out.element(t, 0, self.first, channel)
@@ -154,9 +161,18 @@ class _Positions:
         tile.save(T.int32(0), self.first)
 
     def _current(self, t: Expr, scale: Expr, bias: Expr) -> Expr:
-        total = self.sums[tir.lanes(self.sums_at + t * self.layer.pitch, self.width)]
-        product = tir.cast("float32", self.width, total) * tir.splat(scale, self.width)
+        product = tir.cast("float32", self.width, self._sums(t)) * tir.splat(scale, self.width)
         return tir.fence(product, self.width) + tir.splat(bias, self.width)
+
+    def _sums(self, t: Expr) -> Expr:
+        """Those of whole groups lie apart, those of less in one."""
+        size = self.layer.tables.shuffle.group
+        first = t * self.layer.step_groups + self.start // size
+        groups = [(first + i) * self.tile.padded + self.output for i in range(-(-self.width // size))]
+        parts = [self.sums[tir.lanes(g * size + self.start % size, min(size, self.width))] for g in groups]
+        counted = parts[0] if len(parts) == 1 else tir.shuffle(parts, range(self.width))
+        least = T.cast(self.least[self.tile.first + self.output], self.layer.sum_type)
+        return counted + tir.splat(least, self.width)
 
 
 def _write_words(spikes: SpikeBytes, out: Bits, gathered: Buffer, words: Buffer, num_steps: Expr) -> None:

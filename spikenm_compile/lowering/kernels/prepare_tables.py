@@ -14,7 +14,7 @@ from functools import reduce
 
 from tvm import tirx
 
-from spikenm_compile.costs.table_format import BYTE_INPUTS, ENTRIES, INPUTS
+from spikenm_compile.costs.table_format import BYTE_INPUTS, ENTRIES, INPUTS, TableFormat
 from spikenm_compile.lowering import tir
 from spikenm_compile.lowering.kernels.prepare import position_of
 from spikenm_compile.lowering.kernels.tables import Tables, TableTile
@@ -51,22 +51,27 @@ class StoredTables:
 
 
 def build_prepare_tables(name: str, stored: StoredTables) -> list[tirx.PrimFunc]:
-    """Kernel `(values, metadata, channels, offsets, tables, num_steps)`."""
+    """Kernel `(values, metadata, channels, offsets, least, tables, num_steps)`."""
     functions = list[tirx.PrimFunc]()
     params = [tir.Param("values", "int8"), tir.Param("metadata", "uint8")]
-    params += [tir.Param("channels", "int32"), tir.Param("offsets", "int32"), tir.Param("tables", "uint8")]
-    with tir.kernel(name, params, functions) as ((values, metadata, channels, offsets, tables), _):
+    params += [tir.Param(part, "int32") for part in ("channels", "offsets", "least")]
+    params.append(tir.Param("tables", "uint8"))
+    with tir.kernel(name, params, functions) as ((values, metadata, channels, offsets, least, tables), _):
         _list_channels(stored, channels)
         _list_offsets(stored.tables, offsets)
         for tile in stored.tables.loop():
-            with T.serial(tile.width) as output, T.serial(stored.tables.entries) as entry:
-                for half in range(2):
-                    bit = _first_bit(stored.tables, tile, entry, half)
+            with T.serial(tile.width) as output:
+                tir.store(least, tile.first + output, T.int32(0))
+                with T.serial(stored.tables.entries) as entry:
                     source = _Weights(stored, tile.first + output, entry // stored.class_bytes, values, metadata)
-                    weights = [source.read(channels[bit + i]) for i in range(INPUTS)]
-                    for digit in range(stored.tables.format.digits):
-                        at = stored.tables.table(tile, entry, half, output, digit)
-                        _write_table(stored.tables, weights, digit, tables, at)
+                    for half in range(2):
+                        bit = _first_bit(stored.tables, tile, entry, half)
+                        weights = [source.read(channels[bit + i]) for i in range(INPUTS)]
+                        lowest = reduce(operator.add, (T.min(weight, 0) for weight in weights))
+                        tir.store(least, tile.first + output, least[tile.first + output] + lowest)
+                        for digit in range(stored.tables.format.digits):
+                            at = stored.tables.table(tile, entry, half, output, digit)
+                            _write_table(stored.tables.format, weights, digit, tables, at)
     return functions
 
 
@@ -97,12 +102,13 @@ def _first_bit(tables: Tables, tile: TableTile, entry: Expr, half: int) -> Expr:
     return (number * inputs.class_bytes + entry % inputs.class_bytes) * BYTE_INPUTS + half * INPUTS
 
 
-def _write_table(tables: Tables, weights: Sequence[Expr], digit: int, out: Buffer, at: Expr) -> None:
+def _write_table(number_format: TableFormat, weights: Sequence[Expr], digit: int, out: Buffer, at: Expr) -> None:
     """One digit of the partial sums of the weights, for each set of them whose inputs spike."""
     for index in range(ENTRIES):
-        chosen = [weight for i, weight in enumerate(weights) if index >> i & 1]
-        total = reduce(operator.add, chosen, T.int32(tables.format.bias))
-        value = total // tables.format.base if digit else total % tables.format.base
+        # a positive weight counts where its input spikes, a negative one where it does not
+        counted = (T.max(w, 0) if index >> i & 1 else -T.min(w, 0) for i, w in enumerate(weights))
+        total = reduce(operator.add, counted)
+        value = total // number_format.base if digit else total % number_format.base
         tir.store(out, at + index, T.cast(value, "uint8"))
 
 

@@ -1,9 +1,11 @@
 """Where the tables of a layer lie, and which tile of outputs reads which.
 
-    tables    [slab][tile][entry][half][output][digit][16] bytes
+    tables    [slab][tile][entry][half][outputs / side][digit][side][16] bytes
     offsets   [slab][entry] int32: where the plane of an entry begins
+    least     [output] int32: what its sums count from, the sum of its negative weights
 
-An entry is an index byte at a tap, of which each half is the index of a table.
+An entry is an index byte at a tap, of which each half is the index of a table. `side` outputs share a vector
+(lowering.byte_shuffle); where those of a slab do not divide by it, there are outputs that nobody reads.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from spikenm_compile.costs.table_format import ENTRIES, TableFormat
+from spikenm_compile.lowering.byte_shuffle import ByteShuffle
 from spikenm_compile.lowering.kernels.index_planes import IndexPlanes
 from spikenm_compile.lowering.tir import Expr, T
 
@@ -23,6 +26,8 @@ class TableTile:
     first: Expr
     """First output."""
     width: int
+    padded: int
+    """Outputs with those that nobody reads."""
     slab: Expr
     offset: Expr
     """First byte of its tables."""
@@ -35,7 +40,21 @@ class Tables:
     planes: IndexPlanes
     outputs: int
     format: TableFormat
-    tile_width: int
+    shuffle: ByteShuffle
+
+    @property
+    def tile_width(self) -> int:
+        """Most outputs of a tile, those that nobody reads included."""
+        return min(self.shuffle.tile_width(self.format.digits, self.output_bytes), self.padded_slab)
+
+    @property
+    def padded_slab(self) -> int:
+        """Outputs of a slab with those that nobody reads."""
+        return self.padded(self.slab_width)
+
+    def padded(self, width: int) -> int:
+        """Up to whole vectors."""
+        return -(-width // self.shuffle.side) * self.shuffle.side
 
     @property
     def slabs(self) -> int:
@@ -53,11 +72,6 @@ class Tables:
         return self.planes.geometry.taps * self.planes.inputs.class_bytes
 
     @property
-    def bias(self) -> int:
-        """What all lookups of an output bring beside its sum."""
-        return 2 * self.entries * self.format.bias
-
-    @property
     def output_bytes(self) -> int:
         """Size of the tables of one output."""
         return self.entries * 2 * self.format.digits * ENTRIES
@@ -65,12 +79,13 @@ class Tables:
     @property
     def num_bytes(self) -> int:
         """Size of all tables."""
-        return self.outputs * self.output_bytes
+        return self.slabs * self.padded_slab * self.output_bytes
 
     def table(self, tile: TableTile, entry: Expr, half: int, output: Expr, digit: int) -> Expr:
         """Index of the first byte of a table; outputs count from the tile's first."""
-        number = ((entry * 2 + half) * tile.width + output) * self.format.digits + digit
-        return tile.offset + number * ENTRIES
+        side, vectors = self.shuffle.side, tile.padded // self.shuffle.side
+        vector = ((entry * 2 + half) * vectors + output // side) * self.format.digits + digit
+        return tile.offset + (vector * side + output % side) * ENTRIES
 
     def loop(self) -> Iterator[TableTile]:
         """All tiles inside a TIR kernel: of each slab the full ones, then the tail."""
@@ -83,5 +98,5 @@ class Tables:
                 yield self._tile(slab, T.int32(full * self.tile_width), tail)
 
     def _tile(self, slab: Expr, first: Expr, width: int) -> TableTile:
-        output = slab * self.slab_width + first
-        return TableTile(output, width, slab, output * self.output_bytes)
+        offset = (slab * self.padded_slab + first) * self.output_bytes
+        return TableTile(slab * self.slab_width + first, width, self.padded(width), slab, offset)
