@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from edge_machines import Machine, run_program
 from layer_matrix import Case
+from native_calls import plain_calls
 
 from spikenm_compile.graph import Region, run_steps
 from spikenm_compile.lowering import tir
-from spikenm_compile.lowering.layout import Bits
+from spikenm_compile.lowering.layout import Bits, Planes
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
 from spikenm_compile.package import stored_tensors
 from spikenm_compile.targets.cpu import Cpu
@@ -64,7 +65,7 @@ class Planned:
     def _starts(self) -> dict[Space, list[int]]:
         """Where buffers begin."""
         program = self.program
-        calls = [*program.prepare, *program.calls[Region.STEP]]
+        calls = [*program.prepare, *plain_calls(program, Region.STEP)]
         places = [place for call in calls for place in call.places]
         places += [place for source, target, _ in program.copies for place in (source, target)]
         places += [Place(Space.ARENA, buffer.offset) for buffer in program.buffers]
@@ -86,8 +87,9 @@ class Planned:
         return tuple(map(self._buffer, self._indices))
 
     def _buffer(self, place: Place) -> Buffer:
-        ends = [*self._starts[place.space], self.program.sizes[place.space]]
-        size = self._exact.get(place, ends[bisect.bisect(ends, place.offset)] - place.offset)
+        starts = self._starts[place.space]
+        ends = [*starts[1:], self.program.sizes[place.space]]
+        size = self._exact.get(place, ends[starts.index(place.offset)] - place.offset)
         if place.space is Space.PACKED:
             return Buffer("PACKED", size, (self._packed[place.offset :][:size],))
         if place.space is Space.STATE:
@@ -118,7 +120,8 @@ class Planned:
         found = (output[:, sample] for sample in range(SAMPLES))
         if isinstance(out, Bits):
             return tuple(encode(each.numpy(), out).tobytes() for each in found)
-        return tuple(each.permute(0, 2, 3, 1).contiguous().numpy().tobytes() for each in found)
+        order = (0, 1, 2, 3) if isinstance(out, Planes) else (0, 2, 3, 1)
+        return tuple(each.permute(order).contiguous().numpy().tobytes() for each in found)
 
     def c_text(self, name: str) -> str:
         """The functions that the driver calls, and the table of buffers."""
@@ -128,12 +131,12 @@ class Planned:
             for source, target, count in program.copies
         ]
         sizes = ", ".join(f"{{{buffer.kind}, {buffer.num_bytes}}}" for buffer in self.buffers)
-        declared = {call.function: len(call.places) for call in [*program.prepare, *program.calls[Region.STEP]]}
+        declared = {call.function: len(call.places) for call in [*program.prepare, *plain_calls(program, Region.STEP)]}
         externs = "".join(f"int32_t {f}({'void *, ' * count}int32_t);\n" for f, count in declared.items())
         return (
             f"/* {name} */\n{externs}static const struct buffer buffers_{p}[] = {{{sizes}}};\n"
             f"static void prepare_{p}(uint8_t **b) {{\n{self._calls(program.prepare)}{''.join(copies)}}}\n"
-            f"static void run_{p}(uint8_t **b) {{\n{self._calls(program.calls[Region.STEP])}}}\n"
+            f"static void run_{p}(uint8_t **b) {{\n{self._calls(plain_calls(program, Region.STEP))}}}\n"
         )
 
     def _calls(self, calls: Sequence[Call]) -> str:

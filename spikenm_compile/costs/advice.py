@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from spikenm_compile.costs.amounts import EVENT_ROWS, SHARED_ROWS, STAGGERED_ROWS
+from spikenm_compile.costs.amounts import SHARED_ROWS, STAGGERED_ROWS
 from spikenm_compile.costs.cpu_costs import CpuCosts
 from spikenm_compile.costs.layer_call import LayerCall
 from spikenm_compile.costs.trials import Kernel, Machine, Timing, Trial, key_of
 from spikenm_compile.pattern import Pattern
 
-STAGGERED = ("2:4@stagger", "1:4@stagger", "1:8@stagger")
-"""Patterns whose saving is looked at."""
+OTHERS = dict.fromkeys(("2:4@stagger", "1:4@stagger", "1:8@stagger"), STAGGERED_ROWS)
+"""Patterns whose saving is looked at -> the family that takes them beside those that take any."""
 WORTH_A_WORD = 0.1
 """Share of the time that a pattern must save to be named."""
 
@@ -43,19 +43,25 @@ class Advisor:
         """The best of the families, all of which take the layer; None where nothing is known."""
         return self._measured(call, families) or self._predicted(call, families)
 
-    def savings(self, call: LayerCall) -> str:
-        """What other patterns would save of the predicted time of event rows; empty where nothing is worth a word."""
+    def savings(self, call: LayerCall, families: Sequence[str]) -> str:
+        """What other patterns would save of the time predicted for the best of the families that take the layer.
+
+        Empty where nothing is worth a word.
+        """
         if self.costs is None or not call.is_binary or call.groups > 1 or call.dilation != (1, 1):
             return ""
-        families = [EVENT_ROWS]
-        families += [STAGGERED_ROWS] if call.slabs > 1 else []
-        families += [SHARED_ROWS] if call.pattern is not None and call.pattern.v > 1 else []
-        now = min(self.costs.microseconds(call, family) for family in families)
-        saved = {text: 1 - self.costs.microseconds(other, STAGGERED_ROWS) / now for text, other in _others(call)}
+        now = self._best(call, families)
+        any_pattern = [family for family in families if family not in (STAGGERED_ROWS, SHARED_ROWS)]
+        saved = {text: 1 - self._best(other, [*any_pattern, OTHERS[text]]) / now for text, other in _others(call)}
         named = [
             f"{text} here would save {100 * share:.0f} %" for text, share in saved.items() if share >= WORTH_A_WORD
         ]
         return ", ".join(named)
+
+    def _best(self, call: LayerCall, families: Sequence[str]) -> float:
+        """Predicted microseconds of the quickest."""
+        assert self.costs is not None
+        return min(self.costs.microseconds(call, family) for family in families)
 
     def _measured(self, call: LayerCall, families: Sequence[str]) -> Advice | None:
         trials = [] if self.machine is None else self.trials.get(key_of(call, self.machine), [])
@@ -85,7 +91,7 @@ NO_ADVISOR = Advisor()
 
 def _others(call: LayerCall) -> list[tuple[str, LayerCall]]:
     """The layer under the patterns that it could have."""
-    patterns = [(text, Pattern.parse(text)) for text in STAGGERED]
+    patterns = [(text, Pattern.parse(text)) for text in OTHERS]
     grouped = call.inputs if call.is_linear else call.channels
     fits = [(text, p) for text, p in patterns if p.divides(grouped) and call.outputs % (p.m // p.n) == 0]
     return [(text, replace(call, pattern=pattern)) for text, pattern in fits if pattern != call.pattern]

@@ -97,9 +97,9 @@ class Planner:
     def _apart(self, plan: Callable[[], None]) -> tuple[Call, ...]:
         """The calls that `plan` emits, taken out of the region's; nobody else finds what it converts or lists."""
         calls = self.program.calls[self.region]
-        before, converted, lists = len(calls), dict(self._converted), dict(self._lists)
+        before, known = len(calls), (dict(self._converted), dict(self._lists), dict(self._planes))
         plan()
-        self._converted, self._lists = converted, lists
+        self._converted, self._lists, self._planes = known
         own = [call for call in calls[before:] if isinstance(call, Call)]
         del calls[before:]
         return tuple(own)

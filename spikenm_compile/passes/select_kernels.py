@@ -47,6 +47,10 @@ CUDA_CORE = "cuda-core"
 ONNX_CONV = "onnx-conv"
 """The convolution of an ONNX runtime: dense, whatever the weights and the input."""
 
+BY_POSITION = frozenset({LOOKUP_TABLES})
+"""Families whose states lie position by position of a channel, not channel by channel of a position: a layer with two
+kernels has both from the one sort or from the other."""
+
 QUAD = 4
 """Consecutive channels of which a 2:4 instruction multiplies two."""
 TENSOR_CORE_UNIT = 32
@@ -89,16 +93,15 @@ class SelectKernels(Pass):
         advice = None if call is None else self.advisor.advise(call, taking)
         if call is not None and advice is not None:
             conv.kernel, conv.tile_width, conv.microseconds = advice.family, advice.tile_width, advice.microseconds
-            conv.savings = self.advisor.savings(call)
+            conv.savings = self.advisor.savings(call, taking)
             if len(taking) > 1 or advice.tile_width is not None:
                 reason = f"{reason}; {advice.reason}" if _refusals(conv, self.families) else advice.reason
-            conv.alternative = self._alternative(call, taking, conv.kernel)
+            beside = [family for family in taking if (family in BY_POSITION) == (conv.kernel in BY_POSITION)]
+            conv.alternative = self._alternative(call, beside, conv.kernel)
             reason += _words_of(conv.alternative)
         conv.why = f"{conv.why}; {reason}{_small_weights(conv)}"
 
     def _alternative(self, call: LayerCall, taking: list[str], kernel: str) -> Alternative | None:
-        """Lookup tables keep states in an order of their own, so that no other family takes turns with them."""
-        taking = [family for family in taking if (family == LOOKUP_TABLES) == (kernel == LOOKUP_TABLES)]
         costs = self.advisor.costs
         second = None if costs is None else second_kernel(costs, call, taking, kernel)
         return None if second is None else Alternative(second.family, second.density, second.is_denser)

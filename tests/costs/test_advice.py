@@ -11,6 +11,7 @@ from spikenm_compile.costs.amounts import DENSE_ROWS, EVENT_ROWS, STAGGERED_ROWS
 from spikenm_compile.costs.cpu_costs import CpuCosts
 from spikenm_compile.costs.trials import Kernel, Machine, Timing, Trial, key_of
 
+ROWS = (EVENT_ROWS,)
 FAMILIES = (STAGGERED_ROWS, EVENT_ROWS, DENSE_ROWS)
 COSTS = CpuCosts(128, Caches(2**15, 2**20), Amounts(calls=0, bytes_of_8=0.02, multiplied=0.002, sums=20))
 MACHINE = Machine("x86-64-v4", "a CPU", ("maker 1",))
@@ -28,7 +29,7 @@ def test_the_family_that_is_predicted_to_be_quickest() -> None:
 
 def test_nothing_is_said_where_nothing_is_known() -> None:
     assert Advisor().advise(CALL, FAMILIES) is None
-    assert Advisor().savings(CALL) == ""
+    assert Advisor().savings(CALL, ROWS) == ""
 
 
 def trials(*times: tuple[str, int, float, float], **changes: float) -> dict[str, list[Trial]]:
@@ -63,16 +64,26 @@ def test_trials_of_another_machine_or_density_do_not_count() -> None:
 def test_patterns_that_would_save_time_are_named() -> None:
     wide = call(outputs=512)
     staggered, now = (COSTS.microseconds(call(p, outputs=512), f) for p, f in SAVING)
-    assert f"1:4@stagger here would save {100 * (1 - staggered / now):.0f} %" in Advisor(COSTS).savings(wide)
-    named = Advisor(COSTS).savings(wide).split(", ")
+    assert f"1:4@stagger here would save {100 * (1 - staggered / now):.0f} %" in Advisor(COSTS).savings(wide, ROWS)
+    named = Advisor(COSTS).savings(wide, ROWS).split(", ")
     assert [text.split()[0] for text in named] == ["2:4@stagger", "1:4@stagger", "1:8@stagger"]
-    assert Advisor(COSTS).savings(call("1:8@stagger", outputs=512)) == ""
+    assert Advisor(COSTS).savings(call("1:8@stagger", outputs=512), FAMILIES) == ""
+
+
+def test_savings_are_of_the_best_kernel_that_the_layer_has() -> None:
+    wide = call(outputs=512, density=0.4)
+    then = COSTS.microseconds(call("1:8@stagger", outputs=512, density=0.4), STAGGERED_ROWS)
+    now = COSTS.microseconds(wide, DENSE_ROWS)
+    assert then < 0.9 * now
+    assert now < COSTS.microseconds(wide, EVENT_ROWS)
+    named = Advisor(COSTS).savings(wide, (EVENT_ROWS, DENSE_ROWS))
+    assert f"1:8@stagger here would save {100 * (1 - then / now):.0f} %" in named
 
 
 def test_patterns_that_a_layer_cannot_have_are_not_named() -> None:
-    assert Advisor(COSTS).savings(call(channels=3)) == ""
-    assert Advisor(COSTS).savings(call(groups=2)) == ""
-    assert Advisor(COSTS).savings(call(is_binary=False)) == ""
+    assert Advisor(COSTS).savings(call(channels=3), ROWS) == ""
+    assert Advisor(COSTS).savings(call(groups=2), ROWS) == ""
+    assert Advisor(COSTS).savings(call(is_binary=False), ROWS) == ""
 
 
 def test_short_times_have_a_decimal() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from edge_networks import NETWORKS
+from native_calls import plain_calls
 from torch.fx import GraphModule
 
 from spikenm_compile.graph import Region
@@ -23,7 +24,7 @@ def apart() -> Program:
 
 def offsets(program: Program) -> list[tuple[int, ...]]:
     """Places in the arena of each call that is no clearing."""
-    calls = [call for region in Region for call in program.calls[region] if not call.function.endswith("_clear")]
+    calls = [call for region in Region for call in plain_calls(program, region) if not call.function.endswith("_clear")]
     return [tuple(place.offset for place in call.places if place.space is Space.ARENA) for call in calls]
 
 
@@ -65,10 +66,10 @@ def test_the_same_calls_on_less_memory(apart: Program) -> None:
 
 def test_only_what_has_gaps_is_cleared_and_only_where_it_is_made(apart: Program) -> None:
     shared = share_arena(apart, frozenset())
-    clears = [call for call in shared.calls[Region.STEP] if call.function.endswith("_clear")]
+    clears = [call for call in plain_calls(shared, Region.STEP) if call.function.endswith("_clear")]
     with_gaps = [buffer for buffer in apart.buffers if buffer.zero_bytes]
     assert len(clears) == len(with_gaps) > 0
-    names = [call.function for call in shared.calls[Region.STEP]]
+    names = [call.function for call in plain_calls(shared, Region.STEP)]
     for call in clears:
         following = shared.calls[Region.STEP][names.index(call.function) + 1 :]
         assert any(call.places[0] in later.places for later in following)

@@ -15,7 +15,7 @@ from spikenm_compile.costs.amounts import Amounts, Caches
 from spikenm_compile.costs.cpu_costs import CpuCosts
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import format_graph, run_steps
-from spikenm_compile.ops import SPIKES, IntConv2d, Levels
+from spikenm_compile.ops import SPIKES, Alternative, IntConv2d, Levels
 from spikenm_compile.passes.fuse_neuron import FuseNeuron
 from spikenm_compile.passes.select_kernels import (
     CUDA_CORE,
@@ -225,7 +225,7 @@ def test_a_layer_whose_best_kernel_depends_on_its_spikes_has_two() -> None:
         graph = two_layers()
         _, conv = (m for m in graph.modules() if isinstance(m, IntConv2d))
         conv.density = density
-        SelectKernels(NATIVE, Advisor(costs)).apply(graph)
+        SelectKernels((EVENT_ROWS, DENSE_ROWS), Advisor(costs)).apply(graph)
         return conv
 
     few, many, always = select(0.25), select(0.5), select(0.1)
@@ -236,6 +236,20 @@ def test_a_layer_whose_best_kernel_depends_on_its_spikes_has_two() -> None:
     assert (many.kernel, many.alternative.kernel, many.alternative.is_denser) == (DENSE_ROWS, EVENT_ROWS, False)
     assert many.why.endswith("; event rows in calls with at most 35.0 % spikes")
     assert (always.kernel, always.alternative) == (EVENT_ROWS, None)
+
+
+def test_kernels_whose_states_lie_otherwise_are_never_second_ones() -> None:
+    costs = CpuCosts(128, Caches(2**15, 2**20), Amounts(calls=0, copied_events=14400, multiplied=630, looked_up=1))
+    graph = two_layers()
+    _, conv = (m for m in graph.modules() if isinstance(m, IntConv2d))
+    conv.density = 0.4
+    SelectKernels((EVENT_ROWS, LOOKUP_TABLES, DENSE_ROWS), Advisor(costs)).apply(graph)
+    assert (conv.kernel, conv.alternative) == (LOOKUP_TABLES, None)
+    conv.kernel = ""
+    SelectKernels((EVENT_ROWS, DENSE_ROWS), Advisor(costs)).apply(graph)
+    assert conv.alternative is not None
+    assert conv.alternative == Alternative(DENSE_ROWS, conv.alternative.density, is_denser=True)
+    assert conv.alternative.density == pytest.approx(0.7, abs=1e-3)
 
 
 def test_a_layer_that_no_family_takes_is_an_error() -> None:

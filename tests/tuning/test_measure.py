@@ -8,13 +8,13 @@ from multiprocessing import Pipe
 
 import pytest
 import torch
+from native_calls import plain_calls
 from tuned_layers import tasks
 
 from spikenm_compile.costs.trials import Kernel, Timing, Trial
 from spikenm_compile.errors import PassError, ToolError
-from spikenm_compile.graph import run_steps
+from spikenm_compile.graph import Region, run_steps
 from spikenm_compile.lowering.layout import Bits, Bytes
-from spikenm_compile.lowering.program import Call
 from spikenm_compile.targets.cpu import Cpu, detect
 from spikenm_compile.tuning import measure
 from spikenm_compile.tuning.measure import Measurer
@@ -47,12 +47,7 @@ def test_bytes_keep_their_sign_and_their_halo() -> None:
 def test_a_program_of_one_layer_has_its_own_kernels_only() -> None:
     _, task = tasks()
     conv_of(task.layer).kernel = "event-rows"
-    names = [
-        c.function
-        for calls in plan_layer(one_layer(task.layer, task.shape, 4), 64).program.calls.values()
-        for c in calls
-        if isinstance(c, Call)
-    ]
+    names = [c.function for c in plain_calls(plan_layer(one_layer(task.layer, task.shape, 4), 64).program, Region.STEP)]
     assert [name.split("_", 2)[2] for name in names] == ["events", "conv2"]
 
 
