@@ -104,8 +104,8 @@ SHARED_CASES: list[tuple[str, int, Any, str, str]] = [
     ("16:2:4", 16, {}, SHARED_ROWS, "shared masks"),
     ("16:2:4", 128, {}, EVENT_ROWS, "64 outputs together use about 94 % of the inputs: lists of shared kernels pay up"),
     ("4:1:8", 128, {}, EVENT_ROWS, "slabs of 4 outputs: shared kernels take 8 or more"),
-    ("64:2:4", 128, {"dilation": (2, 2)}, DENSE_ROWS, "dilation 2"),
-    ("64:2:4", 128, {"groups": 2}, DENSE_ROWS, "2 channel groups"),
+    ("64:2:4", 128, {"dilation": (2, 2)}, EVENT_ROWS, "dilation 2: shared kernels take none"),
+    ("64:2:4", 128, {"groups": 2}, EVENT_ROWS, "2 channel groups: shared kernels take one"),
 ]
 
 
