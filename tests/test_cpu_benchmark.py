@@ -76,7 +76,14 @@ def test_each_command_runs(tiny: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert cpu.main(["tables", "--root", str(tiny), *out]) == 0
     assert "stale" not in (tiny / "README.md").read_text()
     docs = (tiny / "docs" / "cpu_kernels.md").read_text()
-    for word in ("before\n", "2:4@stagger int8", "python -m benchmarks.cpu networks --only small", "R²", "\nafter\n"):
+    for word in (
+        "before\n",
+        "2:4@stagger int8",
+        "python -m benchmarks.cpu networks --only small",
+        "R²",
+        "[lines](../lines.png)",
+        "\nafter\n",
+    ):
         assert word in docs
 
 
