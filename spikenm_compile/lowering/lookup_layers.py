@@ -48,8 +48,7 @@ def plan_lookup(
     spikes = planner.as_bits(planner.values[source_of(node)], max(conv.padding))
     assert isinstance(spikes.layout, Bits)
     assert isinstance(out.layout, Bits | Planes)
-    max_steps = 1 if spikes.operand.is_static else planner.program.max_steps
-    planes = planes_of(conv, spikes.layout, out.layout, max_steps)
+    planes = planes_of(conv, spikes.layout, out.layout, planner.program.max_steps)
     number_format = table_format_of(int(conv.weight.abs().max()))
     tables = Tables(planes, conv.weight.shape[0], number_format, shuffle)
     lanes = lanes_for(planner.width_for(neuron), planes.positions)

@@ -8,6 +8,7 @@ import random
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from small_networks import fires, project
@@ -15,7 +16,9 @@ from step_graphs import StepGraphBuilder, randomize
 from torch import Tensor, nn
 from torch.fx import GraphModule
 
-from spikenm_compile.errors import PassError
+from spikenm_compile.artifact.code import native_state
+from spikenm_compile.artifact.fields import Fields
+from spikenm_compile.errors import ArtifactError, PassError
 from spikenm_compile.lowering.input_bytes import InputBytes
 from spikenm_compile.lowering.layer_rows import never_overflows
 from spikenm_compile.lowering.native import plan
@@ -27,6 +30,7 @@ from spikenm_compile.passes.pipelines import lowering
 from spikenm_compile.passes.quantize_inputs import choose_levels
 from spikenm_compile.passes.select_kernels import DENSE_ROWS, LOOKUP_TABLES
 from spikenm_compile.pattern import Pattern
+from spikenm_compile.runtime.memory import state_values
 from spikenm_compile.targets.cpu import ARMV7_NEON, CPUS, EDGE_CPUS, Cpu, cpu_flags, detect
 from spikenm_compile.targets.native import Native
 from spikenm_compile.verification import verify
@@ -163,3 +167,15 @@ def test_awkward_shapes(tmp_path: Path, seed: int) -> None:
     x, weight_type = torch.rand(2, 2, size, size), draw.choice(("int8", "int7", "int4", "auto"))
     graph = lower_tables(b.output(b.mean(n)), x, pattern, steps, weight_type)
     compare(graph, x, tmp_path / "a", draw.choice(RUNNABLE))
+
+
+def test_the_order_of_a_state_is_read_or_refused() -> None:
+    entry = {"name": "v", "offset": 0, "shape": [2, 2, 3], "init": 0.0}
+    memory = np.arange(12, dtype="<f4").view(np.uint8)[None]
+    planes = native_state(Fields(entry | {"order": "planes"}, "m"))
+    values = state_values(memory, (planes,))["v"]
+    assert values.shape == (1, 2, 2, 3)
+    assert np.array_equal(values[0, 0, 1], [1, 5, 9])
+    assert np.array_equal(state_values(memory, (native_state(Fields(entry, "m")),))["v"][0, 0, 1], [3, 4, 5])
+    with pytest.raises(ArtifactError, match="order"):
+        native_state(Fields(entry | {"order": "rows"}, "m"))

@@ -75,8 +75,8 @@ class LookupTables:
 
     @property
     def scratch_bytes(self) -> tuple[int, int]:
-        """Sizes of `sums` and of `gathered` spikes."""
-        gathered = 0 if self.neuron is None else self.spikes.num_bytes
+        """Sizes of `sums` and of `gathered` spikes, of which currents need none: a byte, to have a place of its own."""
+        gathered = 1 if self.neuron is None else self.spikes.num_bytes
         groups = self.tables.planes.max_steps * self.step_groups + MOST_GROUPS
         sums = groups * self.tables.shuffle.group * self.tables.tile_width
         return sums * tir.bytes_of(self.sum_type), gathered
@@ -85,19 +85,8 @@ class LookupTables:
 def build_lookup_tables(name: str, layer: LookupTables) -> list[tirx.PrimFunc]:
     """Kernel `(planes, offsets, least, tables, sums, gathered, scale, bias, [constants, states,] out, num_steps)`."""
     functions = list[tirx.PrimFunc]()
-    neuron_only = [] if layer.neuron is None else neuron_params(layer.neuron, layer.out)[:-1]
-    params = [
-        tir.Param("planes", "uint8"),
-        tir.Param("offsets", "int32"),
-        tir.Param("least", "int32"),
-        tir.Param("tables", "uint8"),
-        tir.Param("sums", layer.sum_type),
-        tir.Param("gathered", "uint8"),
-        *(tir.Param(part, "float32") for part in ("scale", "bias")),
-        *neuron_only,
-        tir.Param("out", layer.out.dtype),
-    ]
-    with tir.kernel(name, params, functions) as ((planes, offsets, least, values, sums, gathered, *rest), num_steps):
+    with tir.kernel(name, _params(layer), functions) as (buffers, num_steps):
+        planes, offsets, least, values, sums, gathered, *rest = buffers
         if layer.neuron is not None:
             _clear(layer, gathered, num_steps)
         for tile in layer.tables.loop():
@@ -111,6 +100,21 @@ def build_lookup_tables(name: str, layer: LookupTables) -> list[tirx.PrimFunc]:
         if isinstance(layer.out, Bits):
             _write_words(layer.spikes, layer.out, gathered, rest[-1], num_steps)
     return functions
+
+
+def _params(layer: LookupTables) -> list[tir.Param]:
+    neuron_only = [] if layer.neuron is None else neuron_params(layer.neuron, layer.out)[:-1]
+    return [
+        tir.Param("planes", "uint8"),
+        tir.Param("offsets", "int32"),
+        tir.Param("least", "int32"),
+        tir.Param("tables", "uint8"),
+        tir.Param("sums", layer.sum_type),
+        tir.Param("gathered", "uint8"),
+        *(tir.Param(part, "float32") for part in ("scale", "bias")),
+        *neuron_only,
+        tir.Param("out", layer.out.dtype),
+    ]
 
 
 def _clear(layer: LookupTables, gathered: Buffer, num_steps: Expr) -> None:
