@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 OUT ?= out/digits
 
-.PHONY: demo test test-long edge-tools lint types docs bench-demo bench-frontend bench-latency bench-mask-cost bench-learning bench-cpu bench-cpu-costs bench-gpu setup clean
+.PHONY: demo test test-long edge-tools lint types docs bench-demo bench-frontend bench-latency bench-mask-cost bench-learning bench-frontier bench-cpu bench-cpu-costs bench-arm bench-gpu setup clean
 
 setup: $(VENV)/.installed
 
@@ -67,11 +67,18 @@ bench-learning: setup  # what is missing of the learners' measurements, and thei
 	$(BIN)/python -m benchmarks.learning plots
 	$(BIN)/python -m benchmarks.learning tables
 
-bench-cpu: setup  # native layers against ONNX Runtime's int8, one by one: minutes
-	$(BIN)/python -m benchmarks.cpu_layers
+bench-frontier: setup  # accuracy against microseconds: an hour to train what is missing, then minutes; results in benchmarks/results/frontier
+	for command in train measure tables plots; do $(BIN)/python -m benchmarks.frontier $$command || exit 1; done
+
+bench-cpu: setup  # native layers and networks against ONNX Runtime and PyTorch: about 15 minutes on an idle machine
+	for command in layers networks recorded lines plots tables; do \
+	  $(BIN)/python -m benchmarks.cpu $$command || exit 1; done
 
 bench-cpu-costs: setup  # coefficients of targets/cpu.py on this machine: about 20 minutes
 	$(BIN)/python -m benchmarks.cpu_costs
+
+bench-arm: setup edge-tools  # instructions of native layers under QEMU; needs llvm-mca too (Debian's llvm-19): minutes
+	$(BIN)/python -m benchmarks.arm report
 
 bench-gpu: setup  # needs an NVIDIA GPU and a PyTorch with CUDA: docs/cuda.md
 	$(BIN)/python -m benchmarks.gpu

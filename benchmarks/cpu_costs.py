@@ -19,13 +19,11 @@ import numpy as np
 import torch
 from scipy.optimize import nnls
 
+from benchmarks.cpu_workloads import NUM_STEPS, WEIGHT_TYPES, Shape, make_layer
 from spikenm_compile.costs.amounts import DENSE_ROWS, EVENT_ROWS, STAGGERED_ROWS, Amounts, Caches, amounts_of
 from spikenm_compile.costs.cpu_costs import CpuCosts, values
 from spikenm_compile.costs.layer_call import LayerCall
 from spikenm_compile.layer_calls import layer_call, layer_nodes
-from spikenm_compile.neurons import leaky
-from spikenm_compile.ops import SPIKES, IntConv2d, IntConvNeuron, NeuronStep
-from spikenm_compile.passes.quantize_weights import quantize_weight
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.cpu import CPUS, Cpu, detect
 from spikenm_compile.tuning.measure import OnInputs
@@ -33,25 +31,12 @@ from spikenm_compile.tuning.native_layer import NativeLayer
 from spikenm_compile.tuning.one_layer import one_layer
 from spikenm_compile.tuning.stopwatch import least_times
 
-NUM_STEPS, NUM_INPUTS = 4, 4
+NUM_INPUTS = 4
 PATTERNS = ("2:4", "2:4@stagger", "1:4@stagger", "1:8@stagger")
-WEIGHT_TYPES = ("int8", "int7", "int4")
 DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.4)
 WIDTHS = (32, 64, 128)
 NEAR = 1.1
 """A choice is good that takes at most so many times the best."""
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A layer [C, size, size] to O channels."""
-
-    channels: int
-    outputs: int
-    size: int
-    kernel: int = 3
-    stride: int = 1
-    is_linear: bool = False
 
 
 SHAPES = (
@@ -85,34 +70,10 @@ class Case:
     kernels: tuple[TimedKernel, ...]
 
 
-def make_layer(shape: Shape, pattern: Pattern, weight_type: str, density: float) -> IntConvNeuron:
-    """A layer with random weights that hold the pattern, and LIF neurons."""
-    fan_in = shape.channels * shape.kernel**2
-    inputs = fan_in if shape.is_linear else shape.channels
-    size = (1, 1) if shape.is_linear else (shape.kernel, shape.kernel)
-    weight = pattern.project(torch.randn(shape.outputs, inputs, *size))
-    q, scale = quantize_weight(weight, weight_type)
-    q = q.view(shape.outputs, shape.channels, shape.kernel, shape.kernel) if shape.is_linear else q
-    padding = 0 if shape.is_linear else shape.kernel // 2
-    conv = IntConv2d(
-        q,
-        (scale / (fan_in * density * pattern.density) ** 0.5).float(),
-        torch.zeros(shape.outputs),
-        levels=SPIKES,
-        stride=(shape.stride, shape.stride),
-        padding=(padding, padding),
-    )
-    conv.pattern, conv.layer, conv.density = pattern, "layer", density
-    conv.linear_input = (shape.channels, shape.size, shape.size) if shape.is_linear else None
-    step = NeuronStep(leaky(2.0))
-    step.layer = "lif"
-    return IntConvNeuron(conv, step)
-
-
 def measure(shape: Shape, pattern: Pattern, weight_type: str, density: float, cpu: Cpu) -> Case:
     """Time the kernels of one layer."""
     layer = make_layer(shape, pattern, weight_type, density)
-    size = (shape.channels, shape.size, shape.size)
+    size = shape.input
     spikes = [(torch.rand(NUM_STEPS, *size) < density).to(torch.int16).numpy() for _ in range(NUM_INPUTS)]
     layer.conv.density = float(np.mean(spikes))
     families = [*([STAGGERED_ROWS] if pattern.staggered else []), EVENT_ROWS]

@@ -18,6 +18,7 @@ from benchmarks.learning_networks import data_of, network
 from benchmarks.learning_runs import DENSE, Measured, Run, Training
 from spikenm_compile import fold, transform
 from spikenm_compile.learning import ActivityTarget, MaskOptions, Schedule, masked_layers, param_groups
+from spikenm_compile.learning.attach import learning_layers
 from spikenm_compile.learning.options import LearnerName
 from spikenm_compile.neurons import LIF
 from spikenm_compile.training.digits import ImageData
@@ -43,19 +44,24 @@ def keep_memory() -> None:
 def measure(run: Run) -> Measured:
     """Train as `run` says and measure; the same run gives the same numbers, but for the seconds."""
     started = time.perf_counter()
-    data = data_of(run)
+    model, flips, density = trained(run)
+    accuracy, loss, rate = evaluated(model, data_of(run))
+    return Measured(100.0 * accuracy, loss, rate, density, flips, time.perf_counter() - started)
+
+
+def trained(run: Run) -> tuple[nn.Module, tuple[float, ...], float]:
+    """The network after training and fold, flips at FLIP_WINDOWS, share of weights left in the pruned layers."""
+    data, options = data_of(run), mask_options(run)
     torch.manual_seed(run.split + 1000 * run.validate)
     model = network(run).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if run.learner != DENSE:
-        transform(model, run.pattern, options=mask_options(run), report=None, example_inputs=data.train_images[:2])
+    if run.learner != DENSE or options.weight_type is not None:
+        transform(model, run.pattern or None, options=options, report=None, example_inputs=data.train_images[:2])
     flips = _train(model, data, run)
     pruned = [layer for _, layer, _ in masked_layers(model)]
-    if pruned:
+    if any(learning_layers(model)):
         fold(model)
     kept = [float((weight_of(layer) != 0).float().mean()) for layer in pruned]
-    density = sum(kept) / len(kept) if kept else 1.0
-    accuracy, loss, rate = evaluated(model, data)
-    return Measured(100.0 * accuracy, loss, rate, density, flips, time.perf_counter() - started)
+    return model, flips, sum(kept) / len(kept) if kept else 1.0
 
 
 class _ConstantSchedule(Schedule):
@@ -75,7 +81,7 @@ def mask_options(run: Run) -> MaskOptions:
     training, options = run.training(), dict(run.options)
     kind = _ConstantSchedule if training.constant else Schedule
     schedule = kind(total_steps=training.steps, **_fields_of(Schedule, options))
-    learner = cast("LearnerName", run.learner)
+    learner = cast("LearnerName", MaskOptions().learner if run.learner == DENSE else run.learner)
     return MaskOptions(learner=learner, schedule=schedule, seed=run.split, **_fields_of(MaskOptions, options))
 
 

@@ -17,6 +17,7 @@ from spikenm_compile.errors import SpikenmError
 from spikenm_compile.pattern import Pattern
 
 if TYPE_CHECKING:
+    from spikenm_compile.bit_widths import bit_width_report
     from spikenm_compile.compiler import compile_model, fold, lower, transform
     from spikenm_compile.frontend.clock_driven.install import install_clock_driven
     from spikenm_compile.frontend.registered import register_neuron
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Pattern",
     "SpikenmError",
+    "bit_width_report",
     "choose_patterns",
     "compile_model",
     "fold",
@@ -41,6 +43,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "bit_width_report": "spikenm_compile.bit_widths",
     "choose_patterns": "spikenm_compile.pattern_choice",
     "compile_model": "spikenm_compile.compiler",
     "fold": "spikenm_compile.compiler",

@@ -1,4 +1,4 @@
-"""`python -m spikenm_compile demo | train | build | tune | verify | inspect | doctor`."""
+"""`python -m spikenm_compile demo | train | bits | build | tune | verify | inspect | doctor`."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ def make_parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="change the recipe: training.epochs=3"
     )
+    bits = commands.add_parser("bits", help="show what the weights of a network lose as whole numbers, layer by layer")
+    bits.add_argument("model", nargs="?", metavar="MODEL.py:factory", help="default: the carried digits network")
+    bits.add_argument("--weights", type=Path, metavar="F.safetensors", help="the model's state_dict, folded or not")
     check = commands.add_parser("verify", help="prove an artifact against its reference")
     check.add_argument("artifact", type=Path, help="the directory that build wrote")
     check.add_argument(
@@ -80,6 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     commands: dict[str, Callable[[argparse.Namespace], int]] = {
         "demo": _demo,
         "train": _train,
+        "bits": _bits,
         "verify": _verify,
         "inspect": _inspect,
         "tune": _tune,
@@ -108,6 +112,15 @@ def _train(options: argparse.Namespace) -> int:
 
         if said := run_recipe(recipe, resume=options.resume):  # torchrun's other processes have nothing to say
             print(said)
+    return 0
+
+
+def _bits(options: argparse.Namespace) -> int:
+    from spikenm_compile.bit_widths import report_on_itself
+    from spikenm_compile.network import load_network
+
+    network = load_network(options.model, options.weights)
+    print(report_on_itself(network.model, network.example_inputs))
     return 0
 
 

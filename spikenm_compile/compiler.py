@@ -22,7 +22,7 @@ from spikenm_compile.frontend.capture import capture
 from spikenm_compile.frontend.inline.recognize import recognize_neurons
 from spikenm_compile.frontend.readings import LAYOUT, steps_first
 from spikenm_compile.frontend.whole_network import WholeNetwork
-from spikenm_compile.learning.choice import caution, format_choices
+from spikenm_compile.learning.choice import caution, describe_rounding, format_choices
 from spikenm_compile.learning.fold import fold_masks
 from spikenm_compile.learning.learners import learner_class
 from spikenm_compile.learning.options import MaskOptions
@@ -42,15 +42,18 @@ from spikenm_compile.planning import (
 )
 from spikenm_compile.targets import get_target
 from spikenm_compile.targets.base import Emit, no_emit
+from spikenm_compile.weight_types import WeightType
 
 
 def transform(
     model: nn.Module,
-    pattern: str | Pattern = "2:4",
+    pattern: str | Pattern | None = "2:4",
     *,
     example_inputs: Tensor | tuple[Tensor, ...] | None = None,
     total_steps: int | None = None,
     layers: Mapping[str, Pattern | str | None] | None = None,
+    weight_type: WeightType | None = None,
+    weight_types: Mapping[str, WeightType] | None = None,
     options: MaskOptions | None = None,
     report: Callable[[str], None] | None = print,
 ) -> nn.Module:
@@ -59,11 +62,17 @@ def transform(
     Args:
         model: the spiking network; changed in place. Its parameters, keys, resets and training loop stay as they are.
         pattern: N:M of the layers, for example "2:4"; "4:2:4": 4 outputs share a mask; "2:8@stagger": a fixed mask.
+            None: no masks, for whole numbers alone.
         example_inputs: one input; needed only where the model's Python code asks for a shape.
         total_steps: optimiser steps that the training will take: the mask noise falls over them, and for the last 30 %
             the masks stand still. Without it the noise stays and `fold` takes the masks as they are.
         layers: layer name -> its own pattern, or None to leave it dense.
-        options: how masks are learned (learner, noise, distillation, seed, ...); `total_steps` replaces its schedule's.
+        weight_type: "int8", "int7" or "int4": while the masks stand still, weights are rounded as they will be
+            deployed, and what `fold` leaves are the very integers that the network was trained with. All layers take
+            part, the first one with int8. `lower` keeps these integers, whatever `weight_type` it is given.
+        weight_types: layer name -> its own type.
+        options: how masks are learned (learner, noise, distillation, seed, ...); `total_steps` and
+            `weight_type` replace its own.
         report: gets the table of what was chosen for each layer and why; None: nobody.
 
     Returns:
@@ -71,19 +80,23 @@ def transform(
 
     Raises:
         PatternError: the pattern cannot be read, or no layer can hold it.
+        InputError: an unknown type of weights, or a layer that is not there.
         CaptureError: the model cannot be captured.
     """
     captured = recognize_neurons(capture(model, example_inputs)).graph_module
     options = options or MaskOptions()
     if total_steps is not None:
         options = replace(options, schedule=replace(options.schedule, total_steps=total_steps))
-    insert = InsertMaskLearners(Pattern.parse(pattern), options, layers or {})
+    if weight_type is not None:
+        options = replace(options, weight_type=weight_type)
+    parsed = None if pattern is None else Pattern.parse(pattern)
+    insert = InsertMaskLearners(parsed, options, layers or {}, weight_types or {})
     choices = insert.choose(captured)
     insert.apply(captured)
     if report is not None:
         learners = dict.fromkeys(learner_class(c.pattern, options) for c in choices if c.pattern is not None)
         lines = [format_choices(choices), *(learner.describe(options) for learner in learners)]
-        report("\n".join([*lines, *filter(None, [caution(choices, options)])]))
+        report("\n".join([*lines, *filter(None, [describe_rounding(choices, options), caution(choices, options)])]))
     return model
 
 

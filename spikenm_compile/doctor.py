@@ -106,5 +106,5 @@ def _cpu() -> tuple[str, str, str]:
     return (
         "CPU",
         "ok",
-        f"{cpu.name}: {cpu.vector_bits}-bit vectors, {cpu.num_vector_registers} registers ({sys.platform})",
+        f"{cpu.name}: {cpu.vector_bits}-bit vectors, tiles of {cpu.tile_width} outputs ({sys.platform})",
     )

@@ -45,6 +45,7 @@ def layer_call(lowered: GraphModule, node: Node, conv: IntConv2d) -> LayerCall |
         levels=str(conv.levels),
         is_binary=conv.levels.is_binary,
         density=conv.density,
+        mean_level=conv.mean_level,
         num_steps=steps or 1,
         neuron=None if neuron is None else str(neuron),
         num_states=0 if neuron is None else len(neuron.states),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 LARGEST_COUNT = 255
 """Counts above this do not fit a byte."""
 SMALLEST_SIGNED, LARGEST_SIGNED = -128, 127
+LARGEST_UNARY = 8
+"""Counts above this take more bits in unary than a byte has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +23,11 @@ class Levels:
     def is_binary(self) -> bool:
         """Whether one bit holds a value."""
         return self.low == 0 and self.high == 1
+
+    @property
+    def is_unary(self) -> bool:
+        """Whether so few bits hold a value in unary that kernels store it as some spikes."""
+        return self.low >= 0 and 0 < self.high <= LARGEST_UNARY
 
     @property
     def fits_a_byte(self) -> bool:

@@ -18,9 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from spikenm_compile.errors import InputError
-from spikenm_compile.learning.attach import attach_mask
+from spikenm_compile.learning.attach import attach_dense, attach_mask
 from spikenm_compile.learning.fold import fold_masks
 from spikenm_compile.learning.options import MaskOptions, decode_identity
+from spikenm_compile.weight_types import type_of_largest
 
 CARRIED = Path(__file__).parent / "training" / "digits-2of4.safetensors"
 """Weights of the digits network, trained at 2:4 and folded, and a few digits as example inputs."""
@@ -180,8 +181,7 @@ def load_weights(network: Network, path: Path) -> None:
             f"weights file '{path}' is not a readable safetensors file ({error}); "
             "save one with safetensors.torch.save_file(model.state_dict(), ...)"
         ) from error
-    masks = {name.removesuffix(".mask.nm"): nm for name, nm in tensors.items() if name.endswith(".mask.nm")}
-    _attach_masks(network.model, masks)
+    learning = _attach_learners(network.model, tensors)
     try:
         network.model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -189,14 +189,20 @@ def load_weights(network: Network, path: Path) -> None:
         raise InputError(
             f"weights file '{path}' does not fit {network.name}: {reason}; give the weights of this model"
         ) from error
-    if masks:
+    if learning:
         fold_masks(network.model)
 
 
-def _attach_masks(model: nn.Module, masks: dict[str, Tensor]) -> None:
-    """Learners for weights that are not folded yet, of the patterns that they were trained with."""
+def _attach_learners(model: nn.Module, tensors: dict[str, Tensor]) -> bool:
+    """Learners for weights that are not folded yet, as they were trained; whether there are any."""
     layers = dict(model.named_modules())
-    for name, nm in masks.items():
-        if name in layers:  # load_state_dict names those that are not there
+    learning = {name.removesuffix(".mask.step") for name in tensors if name.endswith(".mask.step")}
+    for name in learning.intersection(layers):  # load_state_dict names those that are not there
+        nm, largest = tensors.get(f"{name}.mask.nm"), tensors.get(f"{name}.mask.largest")
+        kind = None if largest is None else type_of_largest(int(largest))
+        if nm is None:
+            attach_dense(layers[name], MaskOptions(weight_type=kind), name)
+        else:
             pattern, learner = decode_identity(nm.tolist())
-            attach_mask(layers[name], pattern, MaskOptions(learner=learner), name)
+            attach_mask(layers[name], pattern, MaskOptions(learner=learner, weight_type=kind), name)
+    return bool(learning)

@@ -113,6 +113,8 @@ class IntConv2d(nn.Module):
         """Name of the user's layer."""
         self.density: float | None = None
         """Mean share of its inputs that are not zero. Set by `annotate-density`; None: not measured."""
+        self.mean_level = 1.0
+        """Mean magnitude of its inputs that are not zero. Set by `annotate-density`."""
         self.kernel = ""
         """Kernel family. Set by `select-kernels`."""
         self.tile_width: int | None = None
@@ -148,6 +150,11 @@ class IntConv2d(nn.Module):
         return (
             text + f", pattern={self.pattern or 'dense'}{density}" + (f", kernel={self.kernel}" if self.kernel else "")
         )
+
+
+def is_depthwise(conv: IntConv2d) -> bool:
+    """Whether each output channel reads one input channel, and each input channel is read by one output channel."""
+    return conv.groups > 1 and conv.groups == conv.weight.shape[0] and conv.weight.shape[1] == 1
 
 
 class NeuronStep(nn.Module):

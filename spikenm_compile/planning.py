@@ -20,18 +20,19 @@ from spikenm_compile.frontend.lift import lift
 from spikenm_compile.frontend.readings import LAYOUT, steps_first
 from spikenm_compile.frontend.whole_network import WholeNetwork, whole_network
 from spikenm_compile.graph import SHAPE, format_captured, format_graph, the_input
-from spikenm_compile.learning.attach import masked_layers
+from spikenm_compile.learning.attach import learning_layers
+from spikenm_compile.learning.mask import MaskLearner
 from spikenm_compile.lowering.exact import check_exact
 from spikenm_compile.ops import NeuronStep
 from spikenm_compile.package import layer_reports
 from spikenm_compile.passes.base import run_pipeline
 from spikenm_compile.passes.pipelines import lowering
 from spikenm_compile.passes.quantize_inputs import choose_levels
-from spikenm_compile.passes.quantize_weights import check_weight_type
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets import FLOAT_TARGETS, get_target
 from spikenm_compile.targets.base import Emit, no_emit
 from spikenm_compile.targets.this_machine import tuned_machine
+from spikenm_compile.weight_types import check_weight_type
 
 AUTO = "auto"
 """Whole numbers, and float32 where the model has no integer form and the target can compute it."""
@@ -56,7 +57,7 @@ class Request:
     """Inputs whose range the input quantiser covers; None: the example inputs."""
     arithmetic: str = AUTO
     weight_type: str = "int8"
-    """Integers that the weights become (passes.quantize_weights)."""
+    """Integers that the weights become (weight_types)."""
     tune_log: Path | None = None
     """Trials that kernels are chosen by (costs.trials); None: by predicted times, where the target has them."""
     emit: Emit = no_emit
@@ -92,10 +93,12 @@ def capture_folded(model: nn.Module, example_inputs: Tensor, emit: Emit = no_emi
         CaptureError: the model cannot be captured.
         PassError: the model still has mask learners.
     """
-    masked = next((name for name, _, _ in masked_layers(model)), None)
-    if masked is not None:
+    learning = next(learning_layers(model), None)
+    if learning is not None:
+        name, _, learner = learning
+        what = "mask" if isinstance(learner, MaskLearner) else "whole numbers"
         raise PassError(
-            f"layer '{masked}' still learns its mask; only folded models are lowered: call fold(model) first"
+            f"layer '{name}' still learns its {what}; only folded models are lowered: call fold(model) first"
         )
     captured = capture(model, example_inputs)
     emit("captured.txt", format_captured(captured))

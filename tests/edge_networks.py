@@ -19,7 +19,7 @@ from spikenm_compile.neurons import integrate_and_fire, leaky
 from spikenm_compile.passes.base import run_pipeline
 from spikenm_compile.passes.pipelines import lowering
 from spikenm_compile.passes.quantize_inputs import choose_levels
-from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS, LOOKUP_TABLES, STAGGERED_ROWS
+from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS, LOOKUP_TABLES, SHARED_ROWS, STAGGERED_ROWS
 from spikenm_compile.pattern import Pattern
 
 Lowered = tuple[GraphModule, Tensor]
@@ -172,7 +172,7 @@ ROUND = [make for make in RECURRENT if make is not counts]
 
 
 def _with_weights(
-    pattern: str, weight_type: str, families: tuple[str, ...] = (STAGGERED_ROWS, EVENT_ROWS, DENSE_ROWS)
+    pattern: str, weight_type: str, families: tuple[str, ...] = (STAGGERED_ROWS, SHARED_ROWS, EVENT_ROWS, DENSE_ROWS)
 ) -> Lowered:
     """Weights of every format, for slabs of several widths and for all outputs; T = 3."""
     b, neuron = StepGraphBuilder((2, 7, 7)), leaky(2.0, v_threshold=0.2)
@@ -188,11 +188,11 @@ def _with_weights(
     return run_pipeline(lowering(choose_levels(x), Pattern.parse(pattern), families, weight_type), graph), x
 
 
-C_NAME = str.maketrans({":": "_", "@": "_", "2": "two", "1": "one", "4": "four", "8": "eight"})
+C_NAME = str.maketrans({":": "_", "@": "_", "2": "two", "1": "one", "4": "four", "8": "eight", "6": "six"})
 """Networks give C functions their names."""
 WEIGHTS = {
     f"{pattern.translate(C_NAME)}_{weight_type}": cache(partial(_with_weights, pattern, weight_type))
-    for pattern in ("2:4", "2:4@stagger", "1:4@stagger", "1:8@stagger")
+    for pattern in ("2:4", "2:4@stagger", "1:4@stagger", "1:8@stagger", "64:2:4", "16:1:8")
     for weight_type in ("int8", "int7", "int4")
 }
 

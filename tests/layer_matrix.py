@@ -18,11 +18,11 @@ from neuron_kinds import delayed_reset_per_channel, synaptic
 from spikenm_compile.graph import run_steps
 from spikenm_compile.neurons import Levels, Neuron, integrate_and_fire, leaky
 from spikenm_compile.ops import SPIKES, IntConv2d, IntConvNeuron, NeuronStep
-from spikenm_compile.passes.quantize_weights import WEIGHT_TYPES
 from spikenm_compile.passes.select_kernels import REFUSALS
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.native import Native
 from spikenm_compile.tuning.one_layer import one_layer
+from spikenm_compile.weight_types import WEIGHT_TYPES, WeightType
 
 LEARNED = ("2:4", "1:4", "2:8", "1:8", "1:16")
 SHARED = tuple(f"{v}:{pattern}" for v in (16, 64, 128, 256) for pattern in ("2:4", "1:8"))
@@ -49,7 +49,7 @@ class Case:
 
     family: str
     pattern: str
-    weight_type: str
+    weight_type: WeightType
     inputs: str
     neuron: str
     channels: int
@@ -130,7 +130,7 @@ def spike_rate(case: Case) -> float:
         return float(run_steps(one_layer(layer, shape, case.num_steps), case.levels(1)).output.mean())
 
 
-def draw(rng: random.Random, family: str, pattern: str, weight_type: str) -> Case | None:
+def draw(rng: random.Random, family: str, pattern: str, weight_type: WeightType) -> Case | None:
     """A random layer; None where the pattern or the family does not take what was drawn."""
     size, kernel = rng.choice(SIZES), rng.choice(((1, 1), (3, 3), (3, 3), (3, 3), (5, 5), (3, 2), (1, 4)))
     is_linear = rng.random() < 0.15

@@ -97,6 +97,15 @@ def grouped_and_dilated(b: StepGraphBuilder, s: Node) -> Node:
     return b.neuron("lif4", b.layer("dilated", nn.Conv2d(20, 9, 3, padding=2, dilation=2), s))
 
 
+def counts_in_groups(b: StepGraphBuilder, s: Node) -> Node:
+    """Counts 0..2 in a pool, in groups and under dilation, 0..8 in a linear layer."""
+    branch = b.neuron("lif2", b.layer("conv2", nn.Conv2d(12, 12, 3, padding=1), s))
+    pooled = b.layer("pool", nn.MaxPool2d(3, 1, 1), b.function(operator.add, branch, s))
+    s = b.neuron("lif3", b.layer("grouped", nn.Conv2d(12, 72, 3, padding=2, dilation=2, groups=3), pooled))
+    apart = b.neuron("lif4", b.layer("depthwise", nn.Conv2d(72, 72, 3, padding=1, groups=72), s))
+    return b.layer("sum", nn.AvgPool2d(2), b.function(operator.add, s, apart))
+
+
 def neuron_behind_neuron(b: StepGraphBuilder, s: Node) -> Node:
     return b.neuron("lif3", s, leaky(2.5, decay_input=False, v_threshold=0.9))
 
@@ -135,6 +144,7 @@ SHAPES = (
     pool_between,
     average_pools,
     grouped_and_dilated,
+    counts_in_groups,
     neuron_behind_neuron,
     spikes_of_one_and_not_of_another,
     silence_and_difference,

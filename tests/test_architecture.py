@@ -21,6 +21,8 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "pattern": {"errors"},
     "phases": {"pattern"},
+    "weight_types": {"errors"},
+    "marks": {"weight_types"},
     "levels": set(),
     "equations": {"errors"},
     "neurons": {"errors", "equations", "levels"},
@@ -31,12 +33,14 @@ ALLOWED: dict[str, set[str]] = {
     "observation": {"ops", "graph"},
     "frontend": {"errors", "levels", "equations", "neurons", "ops", "graph"},
     # the activity target asks the frontend what a neuron is
-    "learning": {"errors", "pattern", "phases", "report", "frontend"},
+    "learning": {"errors", "pattern", "phases", "weight_types", "marks", "report", "frontend"},
     # insert-mask-learners asks the frontend what a neuron is, and gives layers their learners
     "passes": {
         "errors",
         "levels",
         "pattern",
+        "weight_types",
+        "marks",
         "ops",
         "graph",
         "costs",
@@ -60,11 +64,12 @@ ALLOWED: dict[str, set[str]] = {
     "verification": {"errors", "ops", "graph", "targets", "package", "artifact", "runtime", "report", "closeness"},
     "planning": {
         *("errors", "pattern", "ops", "graph", "costs", "frontend", "learning", "passes", "lowering", "targets"),
-        *("package", "float_package", "artifact"),
+        *("weight_types", "package", "float_package", "artifact"),
     },
+    "bit_widths": {"errors", "weight_types", "marks", "frontend", "learning", "passes", "report"},
     "pattern_choice": {"errors", "pattern", "frontend", "learning", "passes", "report"},
     "compiler": {
-        *("errors", "pattern", "graph", "frontend", "learning", "passes", "targets", "artifact"),
+        *("errors", "pattern", "weight_types", "graph", "frontend", "learning", "passes", "targets", "artifact"),
         *("package", "float_package", "planning"),
     },
 }
@@ -218,6 +223,7 @@ def test_public_names() -> None:
     assert spikenm_compile.__all__ == [
         "Pattern",
         "SpikenmError",
+        "bit_width_report",
         "choose_patterns",
         "compile_model",
         "fold",
@@ -255,7 +261,7 @@ def test_every_module_can_be_imported() -> None:
 def test_an_unknown_name_is_told_what_there_is() -> None:
     with pytest.raises(
         AttributeError,
-        match=r"no attribute 'compile'; it has Pattern, SpikenmError, choose_patterns, compile_model, fold",
+        match=r"no attribute 'compile'; it has Pattern, SpikenmError, bit_width_report, choose_patterns",
     ):
         spikenm_compile.compile  # noqa: B018
 

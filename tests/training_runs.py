@@ -9,12 +9,14 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 from spikenm_compile.learning import MaskOptions, Schedule, attach_mask
+from spikenm_compile.learning.attach import attach_dense
 from spikenm_compile.learning.options import LearnerName
 from spikenm_compile.neurons import LIF
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.training.batches import Samples
 from spikenm_compile.training.settings import Settings
 from spikenm_compile.training.trainer import Observer, run_training
+from spikenm_compile.weight_types import WeightType
 
 NUM_STEPS = 2
 
@@ -52,12 +54,16 @@ def masked_net(
     dropout: float = 0.1,
     noise: float = 0.5,
     learner: LearnerName = "spikenm",
+    weight_type: WeightType | None = None,
 ) -> TinyNet:
     torch.manual_seed(0)
     net = TinyNet(norm, dropout)
     schedule = Schedule(settings.total_steps(len(samples())), noise=noise)
     pattern = Pattern(2, 4, staggered=learner == "staggered")
-    attach_mask(net.second, pattern, MaskOptions(schedule, learner=learner), "second")
+    options = MaskOptions(schedule, learner=learner, weight_type=weight_type)
+    attach_mask(net.second, pattern, options, "second")
+    if weight_type is not None:
+        attach_dense(net.head, options, "head")
     return net
 
 
@@ -68,8 +74,9 @@ def tiny_run(
     resume: bool = False,
     observers: tuple[Observer, ...] = (),
     learner: LearnerName = "spikenm",
+    weight_type: WeightType | None = None,
 ) -> TinyNet:
-    net = masked_net(settings, learner=learner)
+    net = masked_net(settings, learner=learner, weight_type=weight_type)
     run_training(net, samples(), settings, run_dir, observers, resume=resume)
     return net
 

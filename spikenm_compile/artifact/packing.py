@@ -5,8 +5,9 @@
               padded to a whole byte, then one zero byte so that a reader may always load two bytes at once
 
 Groups come in the order [O, kh, kw, I/M] of `Pattern.groups`, G in number. Positions ascend within a group; a group
-with fewer than N non-zeros stores zeros at the first positions that are free. Positions of a staggered pattern are
-known (Pattern.mask_of): there are no metadata then.
+with fewer than N non-zeros stores zeros at the first positions that are free. Outputs that share a mask have their
+positions in common: metadata have those of the groups [⌈O/V⌉, kh, kw, I/M]. Positions of a staggered pattern are known
+(Pattern.mask_of): there are no metadata then.
 """
 
 from __future__ import annotations
@@ -39,15 +40,35 @@ def pack(weight: Int8, pattern: Pattern) -> tuple[Int8, UInt8]:
     groups = _groups(weight, pattern)
     if pattern.staggered:
         return _pack_staggered(weight, groups, pattern), np.zeros(0, np.uint8)
-    most = int(np.count_nonzero(groups, axis=1).max(initial=0))
+    used = _groups(_any_of_slab(weight, pattern), pattern)
+    most = int(np.count_nonzero(used, axis=1).max(initial=0))
     if most > pattern.n:
         raise PatternError(
             f"a weight of shape {list(weight.shape)} has {most} non-zeros in one group of {pattern.m}, "
             f"but pattern {pattern} allows {pattern.n}; project the weight to the pattern first"
         )
-    positions = _positions(groups, pattern)
-    values = np.take_along_axis(groups, positions, axis=1).reshape(-1)
+    positions = _positions(used, pattern)
+    values = np.take_along_axis(groups, _of_outputs(positions, pattern, weight.shape[0]), axis=1).reshape(-1)
     return values, _write_bits(positions.reshape(-1), pattern.index_bits)
+
+
+def _any_of_slab(weight: Int8, pattern: Pattern) -> Int8:
+    """[O, I, kh, kw] to [O/V, I, kh, kw]: 1 where a weight of the slab is not zero."""
+    padded = np.pad(weight != 0, ((0, -weight.shape[0] % pattern.v), (0, 0), (0, 0), (0, 0)))
+    used: Int8 = padded.reshape(-1, pattern.v, *weight.shape[1:]).astype(np.int8).max(axis=1)
+    return used
+
+
+def _of_outputs(positions: npt.NDArray[np.intp], pattern: Pattern, outputs: int) -> npt.NDArray[np.intp]:
+    """Positions of the slabs' groups to those of the outputs' groups, [G, N]."""
+    slabs = num_slabs(outputs, pattern)
+    of_slabs = positions.reshape(slabs, len(positions) // max(1, slabs), pattern.n)
+    return np.repeat(of_slabs, pattern.v, axis=0)[:outputs].reshape(-1, pattern.n)
+
+
+def num_slabs(outputs: int, pattern: Pattern) -> int:
+    """Sets of outputs that have their positions in common."""
+    return -(-outputs // pattern.v)
 
 
 def _pack_staggered(weight: Int8, groups: Int8, pattern: Pattern) -> Int8:
@@ -75,18 +96,19 @@ def unpack(values: Int8, metadata: UInt8, pattern: Pattern, shape: tuple[int, ..
     """
     entries = _num_entries(shape, pattern)
     _check_array("values", values, np.dtype(np.int8), entries)
-    _check_array("metadata", metadata, np.dtype(np.uint8), _metadata_bytes(entries, pattern))
+    _check_array("metadata", metadata, np.dtype(np.uint8), metadata_bytes(shape, pattern))
     groups = np.zeros((entries // pattern.n, pattern.m), np.int8)
     if pattern.staggered:
         groups[_kept(shape, pattern)] = values
         return _ungroup(groups, shape)
-    positions = _read_bits(metadata, entries, pattern.index_bits).reshape(-1, pattern.n)
+    stored = entries // max(1, shape[0]) * num_slabs(shape[0], pattern)
+    positions = _read_bits(metadata, stored, pattern.index_bits).reshape(-1, pattern.n)
     if (positions >= pattern.m).any() or (np.diff(positions, axis=1) <= 0).any():
         raise ArtifactError(
             f"packed metadata hold positions that are not ascending numbers below {pattern.m}; "
             f"pattern {pattern} is expected; copy or build the artifact again"
         )
-    np.put_along_axis(groups, positions, values.reshape(-1, pattern.n), axis=1)
+    np.put_along_axis(groups, _of_outputs(positions, pattern, shape[0]), values.reshape(-1, pattern.n), axis=1)
     return _ungroup(groups, shape)
 
 
@@ -96,8 +118,19 @@ def packed_bytes(shape: tuple[int, ...], pattern: Pattern) -> int:
     Raises:
         PatternError: `shape` does not split into groups.
     """
-    entries = _num_entries(shape, pattern)
-    return entries + _metadata_bytes(entries, pattern)
+    return _num_entries(shape, pattern) + metadata_bytes(shape, pattern)
+
+
+def metadata_bytes(shape: tuple[int, ...], pattern: Pattern) -> int:
+    """Bytes that the metadata of a weight of `shape` [O, I, kh, kw] take.
+
+    Raises:
+        PatternError: `shape` does not split into groups.
+    """
+    if pattern.staggered:
+        return 0
+    entries = _num_entries((num_slabs(shape[0], pattern), *shape[1:]), pattern)
+    return -(-entries * pattern.index_bits // 8) + 1
 
 
 def _num_entries(shape: tuple[int, ...], pattern: Pattern) -> int:
@@ -107,12 +140,6 @@ def _num_entries(shape: tuple[int, ...], pattern: Pattern) -> int:
             f"pattern {pattern} needs [O, I, kh, kw] with I a multiple of {pattern.m}; store this layer dense"
         )
     return math.prod(shape) // pattern.m * pattern.n
-
-
-def _metadata_bytes(entries: int, pattern: Pattern) -> int:
-    if pattern.staggered:
-        return 0
-    return -(-entries * pattern.index_bits // 8) + 1
 
 
 def _check_array(name: str, array: npt.NDArray[np.generic], dtype: np.dtype[np.generic], length: int) -> None:

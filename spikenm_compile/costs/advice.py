@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from spikenm_compile.costs.amounts import STAGGERED_ROWS
+from spikenm_compile.costs.amounts import SHARED_ROWS, STAGGERED_ROWS
 from spikenm_compile.costs.cpu_costs import CpuCosts
 from spikenm_compile.costs.layer_call import LayerCall
 from spikenm_compile.costs.trials import Kernel, Machine, Timing, Trial, key_of
 from spikenm_compile.pattern import Pattern
 
-OTHERS = dict.fromkeys(("2:4@stagger", "1:4@stagger", "1:8@stagger"), STAGGERED_ROWS)
+OTHERS = {
+    **dict.fromkeys(("2:4@stagger", "1:4@stagger", "1:8@stagger"), STAGGERED_ROWS),
+    **dict.fromkeys(("64:2:4", "64:1:8"), SHARED_ROWS),
+}
 """Patterns whose saving is looked at -> the family that takes them beside those that take any."""
 WORTH_A_WORD = 0.1
 """Share of the time that a pattern must save to be named."""
@@ -51,7 +54,8 @@ class Advisor:
         if self.costs is None or not call.is_binary or call.groups > 1 or call.dilation != (1, 1):
             return ""
         now = self._best(call, families)
-        saved = {text: 1 - self._best(other, [*families, OTHERS[text]]) / now for text, other in _others(call)}
+        any_pattern = [family for family in families if family not in OTHERS.values()]
+        saved = {text: 1 - self._best(other, [*any_pattern, OTHERS[text]]) / now for text, other in _others(call)}
         named = [
             f"{text} here would save {100 * share:.0f} %" for text, share in saved.items() if share >= WORTH_A_WORD
         ]
@@ -92,8 +96,13 @@ def _others(call: LayerCall) -> list[tuple[str, LayerCall]]:
     """The layer under the patterns that it could have."""
     patterns = [(text, Pattern.parse(text)) for text in OTHERS]
     grouped = call.inputs if call.is_linear else call.channels
-    fits = [(text, p) for text, p in patterns if p.divides(grouped) and call.outputs % (p.m // p.n) == 0]
+    fits = [(text, p) for text, p in patterns if p.divides(grouped) and call.outputs % _slabs_of(p) == 0]
     return [(text, replace(call, pattern=pattern)) for text, pattern in fits if pattern != call.pattern]
+
+
+def _slabs_of(pattern: Pattern) -> int:
+    """What the outputs must split into: equal slabs, so many or of so many outputs."""
+    return pattern.m // pattern.n if pattern.staggered else pattern.v
 
 
 def _reason(call: LayerCall, times: Mapping[str, float], how: str, source: str) -> str:

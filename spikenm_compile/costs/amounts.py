@@ -3,6 +3,7 @@
 A kernel's time is taken to be the sum of these amounts, each times a coefficient of the CPU (costs.cpu_costs):
 
     staggered rows, event rows      a list of the events; per tile of outputs and output pixel, the rows of its events
+    shared rows                     per slab and output pixel, a list of the events it keeps; per tile, their rows
     lookup tables                   index bytes of all inputs for each tap; per output, all its tables at all positions
     dense rows                      a byte per input; per output pixel, every weight of every input
 
@@ -17,14 +18,16 @@ import math
 from dataclasses import dataclass
 
 from spikenm_compile.costs.layer_call import LayerCall
-from spikenm_compile.costs.row_shapes import input_classes, padded_row, weight_bits
+from spikenm_compile.costs.row_shapes import input_classes, kept_share, padded_row, slab_width, weight_bits
 from spikenm_compile.costs.table_format import ENTRIES, class_bytes, table_format_of
 
-STAGGERED_ROWS, EVENT_ROWS, DENSE_ROWS = "staggered-rows", "event-rows", "dense-rows"
+STAGGERED_ROWS, SHARED_ROWS, EVENT_ROWS, DENSE_ROWS = "staggered-rows", "shared-rows", "event-rows", "dense-rows"
 LOOKUP_TABLES = "lookup-tables"
 """Kernel families of CPUs; passes.select_kernels says what they are."""
 POSITIONS, TILE_OUTPUTS = 64, 8
 """Of lookup tables: positions of a vector, and outputs of a tile whose tables have one digit."""
+WORD, APPENDED = 64, 16
+"""Inputs that are put under a pattern at once, and inputs that become entries of a list at once."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,7 @@ class Amounts:
     sums: float = 0.0
     """Sums of events: one for each output pixel, tile of outputs and step."""
     runs: float = 0.0
-    """Kernel rows of these sums, each a run of a list."""
+    """Kernel rows of these sums, or taps where these are apart, each a run of a list."""
     copied_events: float = 0.0
     """Events that are gathered from runs."""
     bytes_of_8: float = 0.0
@@ -81,6 +84,10 @@ class Amounts:
     """Outputs that get a new value where consecutive positions do so together."""
     multiplied: float = 0.0
     """Weights that are multiplied, those of a padded row included."""
+    masked_words: float = 0.0
+    """Words of spikes that are put under a pattern."""
+    appends: float = 0.0
+    """Sixteen inputs that the pattern keeps, of which those that spike become entries of a list."""
 
 
 def amounts_of(call: LayerCall, family: str, tile_width: int, caches: Caches) -> Amounts:
@@ -89,7 +96,14 @@ def amounts_of(call: LayerCall, family: str, tile_width: int, caches: Caches) ->
         return _dense(call, tile_width)
     if family == LOOKUP_TABLES:
         return _lookups(call, caches)
-    return _events(call, tile_width, caches, 1 if family == EVENT_ROWS else classes_of(call, tile_width))
+    if family == SHARED_ROWS:
+        return _shared(call, tile_width, caches)
+    return _events(call, tile_width, caches, call.groups if family == EVENT_ROWS else classes_of(call, tile_width))
+
+
+def outputs_together(call: LayerCall) -> int:
+    """Outputs that read the same inputs, or whose inputs are the lanes beside theirs: a tile holds no others."""
+    return call.outputs if call.is_depthwise else call.outputs // call.groups
 
 
 def classes_of(call: LayerCall, tile_width: int) -> int:
@@ -98,7 +112,7 @@ def classes_of(call: LayerCall, tile_width: int) -> int:
 
 
 def _events(call: LayerCall, tile_width: int, caches: Caches, classes: int) -> Amounts:
-    events = call.num_steps * call.density * call.inputs
+    events = call.num_steps * call.events_per_input * call.inputs
     halo_pixels = (call.size[0] + 2 * call.padding[0]) * (call.size[1] + 2 * call.padding[1])
     in_class = call.outputs // classes
     width = min(in_class, tile_width)
@@ -106,7 +120,7 @@ def _events(call: LayerCall, tile_width: int, caches: Caches, classes: int) -> A
     bits = weight_bits(call.largest_weight, width)
     row = padded_row(width, bits)
     out_pixels = call.num_steps * call.out_size[0] * call.out_size[1]
-    added = call.num_steps * call.density * call.channels * call.pixels_read * tiles
+    added = call.num_steps * call.events_per_input * call.channels * call.pixels_read * tiles
     sums = float(out_pixels * classes * tiles)
     footprint = call.kernel[0] * call.kernel[1] * call.channels // classes * row
     num_bytes = added * row
@@ -117,7 +131,7 @@ def _events(call: LayerCall, tile_width: int, caches: Caches, classes: int) -> A
         listed_events=events,
         classified_events=events if classes > 1 else 0.0,
         sums=sums,
-        runs=sums * call.kernel[0],
+        runs=sums * call.kernel[0] * (1 if call.dilation[1] == 1 else call.kernel[1]),
         copied_events=added,
         bytes_of_8=num_bytes if bits == 8 else 0.0,
         bytes_of_7=num_bytes if bits == 7 else 0.0,
@@ -126,6 +140,34 @@ def _events(call: LayerCall, tile_width: int, caches: Caches, classes: int) -> A
         bytes_beyond_l2=touched * caches.beyond_l2(stored),
         widened=0.0 if call.fits_int16 else sums * width,
         updates=float(out_pixels * call.outputs),
+    )
+
+
+def _shared(call: LayerCall, tile_width: int, caches: Caches) -> Amounts:
+    assert call.pattern is not None
+    slab, kept = slab_width(call.outputs, call.pattern.v), kept_share(call.outputs, call.pattern)
+    slabs, tiles = -(-call.outputs // slab), -(-slab // tile_width)
+    width = min(slab, tile_width)
+    bits = weight_bits(call.largest_weight, width)
+    row = padded_row(width, bits)
+    out_pixels = call.num_steps * call.out_size[0] * call.out_size[1]
+    taps, words = call.kernel[0] * call.kernel[1], -(-call.channels // WORD)
+    added = call.num_steps * call.density * call.channels * call.pixels_read * kept * slabs * tiles
+    sums, num_bytes = float(out_pixels * slabs * tiles), added * row
+    footprint = taps * call.channels * kept * row
+    stored = footprint * tiles * slabs
+    return Amounts(
+        sums=sums,
+        copied_events=added,
+        bytes_of_8=num_bytes if bits == 8 else 0.0,
+        bytes_of_7=num_bytes if bits == 7 else 0.0,
+        bytes_of_4=num_bytes if bits == 4 else 0.0,
+        bytes_beyond_l1=num_bytes * caches.beyond_l1(footprint),
+        bytes_beyond_l2=stored * (1 - math.exp(-num_bytes / stored)) * caches.beyond_l2(stored),
+        widened=0.0 if call.fits_int16 else sums * width,
+        updates=float(out_pixels * call.outputs),
+        masked_words=float(out_pixels * slabs * taps * words),
+        appends=out_pixels * slabs * taps * call.channels * kept / APPENDED,
     )
 
 
@@ -151,13 +193,13 @@ def _lookups(call: LayerCall, caches: Caches) -> Amounts:
 
 
 def _dense(call: LayerCall, tile_width: int) -> Amounts:
-    in_group = call.outputs // call.groups
+    in_group = outputs_together(call)
     full, tail = divmod(in_group, tile_width)
     columns = full * padded_row(tile_width, 8) + padded_row(tail, 8)
     out_pixels = call.num_steps * call.out_size[0] * call.out_size[1]
-    taps = call.kernel[0] * call.kernel[1]
+    products = call.kernel[0] * call.kernel[1] * (1 if call.is_depthwise else call.channels)
     return Amounts(
         updates=float(out_pixels * call.outputs),
         unpacked=float(call.num_steps * call.inputs) if call.is_binary else 0.0,
-        multiplied=float(out_pixels * taps * call.channels * columns),
+        multiplied=float(out_pixels * products * columns),
     )

@@ -37,6 +37,18 @@ class LayerCall:
     """Equations of the neurons; None where the layer gives currents."""
     num_states: int
     is_linear: bool = False
+    mean_level: float = 1.0
+    """Mean magnitude of the inputs that are not zero: 1 of spikes."""
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each output channel reads one input channel of its own."""
+        return self.groups > 1 and self.groups == self.outputs == self.channels
+
+    @property
+    def events_per_input(self) -> float:
+        """Mean number of events: a count is so many."""
+        return self.density * self.mean_level
 
     @property
     def slabs(self) -> int:

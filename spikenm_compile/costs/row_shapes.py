@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+from spikenm_compile.pattern import Pattern
+
 ROW_PADDING = 16
 """Weight rows are padded to this many bytes, the smallest vector of all targets."""
 FEWEST_NIBBLES = 64
@@ -29,6 +33,20 @@ def input_classes(outputs: int, slabs: int, tile_width: int) -> int:
     wide = [k for k in divisors if outputs // k >= min(WORTH_A_PASS, tile_width)]
     chosen = max(wide, default=divisors[0])
     return chosen if outputs // chosen <= tile_width else slabs
+
+
+def slab_width(outputs: int, shared: int) -> int:
+    """Outputs that a list of rows is made for, where `shared` have a mask in common: slabs that fill bytes of spikes.
+
+    Narrow slabs are joined although they keep more together: a row of a few bytes does not pay for the list.
+    """
+    whole_bytes = math.lcm(shared, 8)
+    return min(whole_bytes * max(1, WORTH_A_PASS // whole_bytes), outputs)
+
+
+def kept_share(outputs: int, pattern: Pattern) -> float:
+    """Share of the inputs that such a list takes, where the masks of joined slabs are independent."""
+    return 1 - math.pow(1 - pattern.density, slab_width(outputs, pattern.v) / pattern.v)
 
 
 def tile_for(tile_width: int, num_states: int) -> int:

@@ -43,6 +43,8 @@ def second_kernel(costs: CpuCosts, call: LayerCall, families: Sequence[str], fir
 def _at(costs: CpuCosts, call: LayerCall, families: Sequence[str], first: str, factor: float) -> SecondKernel | None:
     far = replace(call, density=min(1.0, call.density * factor))
     family = _quickest(costs, far, families)
+    if family == first:
+        return None
     saves = 1 - costs.microseconds(far, family) / costs.microseconds(far, first)
     if saves <= WORTH_A_KERNEL:
         return None

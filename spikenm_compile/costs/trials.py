@@ -78,6 +78,7 @@ def key_of(call: LayerCall, machine: Machine) -> str:
     """All that a kernel's time depends on, as text: equal for calls whose times are taken to be equal."""
     layer = asdict(call) | {
         "density": bucket_of(call.density),
+        "mean_level": bucket_of(call.mean_level),
         "pattern": None if call.pattern is None else str(call.pattern),
         "largest_weight": weight_bits(call.largest_weight, call.outputs),
     }

@@ -1,4 +1,4 @@
-"""Masks on layers, in place: the layer's class becomes a subclass that masks its weight as it uses it.
+"""Learners on layers, in place: the layer's class becomes a subclass that masks or rounds its weight as it uses it.
 
 The layer stays the same object with the same parameters under the same keys; `mask` is a child module. A subclass is
 made once per original class. Pickling and copying name the original class, so that nothing generated has to be
@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from spikenm_compile.errors import PassError
+from spikenm_compile.learning.dense import DenseLearner
 from spikenm_compile.learning.events import count_events
+from spikenm_compile.learning.learner import WeightLearner
 from spikenm_compile.learning.learners import make_learner
 from spikenm_compile.learning.mask import MaskLearner
 from spikenm_compile.learning.options import MaskOptions
@@ -68,10 +70,10 @@ def _reduce_ex_of(original: Any) -> Callable[..., tuple[Any, ...]]:
     return _reduce_ex
 
 
-def learner_of(layer: nn.Module) -> MaskLearner | None:
-    """The mask learner of `layer`, None where it has none."""
+def learner_of(layer: nn.Module) -> WeightLearner | None:
+    """The learner of `layer`, None where it has none."""
     learner = vars(layer).get("_modules", {}).get("mask")  # a layer that is being unpickled has no modules yet
-    return learner if isinstance(learner, MaskLearner) else None
+    return learner if isinstance(learner, WeightLearner) else None
 
 
 def original_class(layer: nn.Module) -> type[Any]:
@@ -111,17 +113,41 @@ def attach_mask(layer: nn.Module, pattern: Pattern, options: MaskOptions | None 
         PassError: the layer has something called `mask` already.
         PatternError: the learner cannot learn this pattern.
     """
+    _check_free(layer, name)
+    learner = make_learner(_weight(layer), pattern, options, name)
+    _attach(layer, learner)
+    return learner
+
+
+def attach_dense(layer: nn.Module, options: MaskOptions, name: str = "") -> DenseLearner:
+    """Let the weight of `layer` become the whole numbers of `options` while it trains, without a mask.
+
+    Raises:
+        PassError: the layer has something called `mask` already.
+    """
+    _check_free(layer, name)
+    learner = DenseLearner(_weight(layer), options, name)
+    _attach(layer, learner)
+    return learner
+
+
+def _check_free(layer: nn.Module, name: str) -> None:
     if hasattr(layer, "mask"):
         raise PassError(
             f"layer '{name}' has an attribute 'mask' already; fold a transformed model, or rename the attribute"
         )
+
+
+def _weight(layer: nn.Module) -> Tensor:
     assert isinstance(layer.weight, Tensor)
-    learner = make_learner(layer.weight, pattern, options, name)
+    return layer.weight
+
+
+def _attach(layer: nn.Module, learner: WeightLearner) -> None:
     learner.train(layer.training)
     layer.mask = learner
     layer.__class__ = masked_class(type(layer))
     MASKED_LAYERS.add(layer)
-    return learner
 
 
 def detach_mask(layer: nn.Module) -> None:
@@ -131,9 +157,16 @@ def detach_mask(layer: nn.Module) -> None:
     MASKED_LAYERS.discard(layer)
 
 
-def masked_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, MaskLearner]]:
-    """(name, layer, learner) of every masked layer of `model`."""
+def learning_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, WeightLearner]]:
+    """(name, layer, learner) of every layer of `model` that has one, with a mask or without."""
     for name, layer in model.named_modules():
         learner = learner_of(layer)
         if learner is not None:
+            yield name, layer, learner
+
+
+def masked_layers(model: nn.Module) -> Iterator[tuple[str, nn.Module, MaskLearner]]:
+    """(name, layer, learner) of every masked layer of `model`."""
+    for name, layer, learner in learning_layers(model):
+        if isinstance(learner, MaskLearner):
             yield name, layer, learner

@@ -14,10 +14,12 @@ from spikenm_compile.learning.logits import LogitLearner
 from spikenm_compile.learning.options import MaskOptions
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.report.table import format_table
+from spikenm_compile.weight_types import WeightType
 
 BETWEEN_NEURONS = "between spiking neurons"
 FIRST_LAYER = "first layer: sees the input, not spikes"
 CLASSIFIER = "classifier: no neuron behind it"
+NO_PATTERN = "no pattern was asked for"
 ON_REQUEST = "on request"
 
 MOST_SHARED = 4
@@ -37,6 +39,8 @@ class Choice:
     pattern: Pattern | None
     """N:M, or None: dense."""
     why: str
+    weight_type: WeightType | None = None
+    """Whole numbers that its weight is trained as, None: floats."""
 
     @property
     def weights(self) -> int:
@@ -54,11 +58,8 @@ class Choice:
 
 def obstacle(layer: nn.Module, pattern: Pattern) -> str | None:
     """Why `layer` (a convolution or Linear) cannot hold `pattern`, or None where it can."""
-    if "weight" not in layer._parameters:
-        return "its weight is computed, not stored (weight norm, parametrization)"
-    kind = original_class(layer)
-    if not _uses_weight_as_torch_does(kind):
-        return f"class {kind.__name__} uses its weight in its own way"
+    if (closed := closed_weight(layer)) is not None:
+        return closed
     assert isinstance(layer.weight, Tensor)
     channels = layer.weight.shape[1]
     if pattern.divides(channels):
@@ -66,6 +67,16 @@ def obstacle(layer: nn.Module, pattern: Pattern) -> str | None:
     if isinstance(layer, CONVOLUTIONS) and layer.groups > 1:
         return f"grouped convolution with {channels} channels per group does not split into groups of {pattern.m}"
     return f"{channels} input channels do not split into groups of {pattern.m}"
+
+
+def closed_weight(layer: nn.Module) -> str | None:
+    """Why nothing can stand between the weight of `layer` and its operation, or None where a learner can."""
+    if "weight" not in layer._parameters:
+        return "its weight is computed, not stored (weight norm, parametrization)"
+    kind = original_class(layer)
+    if not _uses_weight_as_torch_does(kind):
+        return f"class {kind.__name__} uses its weight in its own way"
+    return None
 
 
 def _straddles(layer: nn.Module, pattern: Pattern) -> str | None:
@@ -89,10 +100,22 @@ def caution(choices: Sequence[Choice], options: MaskOptions) -> str | None:
     )
 
 
+def describe_rounding(choices: Sequence[Choice], options: MaskOptions) -> str | None:
+    """A sentence about when weights become whole numbers, or None where none do."""
+    if not any(c.weight_type for c in choices):
+        return None
+    first = options.schedule.first_frozen_step()
+    if first is None:
+        return "weights become whole numbers by fold alone; give total_steps so that training goes on with them"
+    return f"weights are rounded to whole numbers from step {first} on, and by fold"
+
+
 def format_choices(choices: Sequence[Choice]) -> str:
     """A table of all layers, and how many weights are pruned and kept."""
-    header = ("layer", "kind", "weight", "weights", "pattern", "why")
-    table = format_table(header, [_row(c) for c in choices])
+    header = ("layer", "kind", "weight", "weights", "pattern", "numbers", "why")
+    rows = [_row(c) for c in choices]
+    shown = [i for i, name in enumerate(header) if name != "numbers" or any(c.weight_type for c in choices)]
+    table = format_table([header[i] for i in shown], [[row[i] for i in shown] for row in rows])
     total, kept = sum(c.weights for c in choices), sum(c.kept for c in choices)
     pruned = sum(c.pattern is not None for c in choices)
     stays = f"{kept} of {total} weights stay ({kept / total:.1%})"
@@ -101,7 +124,15 @@ def format_choices(choices: Sequence[Choice]) -> str:
 
 def _row(choice: Choice) -> tuple[object, ...]:
     shape = "×".join(map(str, choice.shape))
-    return (choice.layer, choice.kind, shape, choice.weights, choice.pattern or "dense", choice.why)
+    return (
+        choice.layer,
+        choice.kind,
+        shape,
+        choice.weights,
+        choice.pattern or "dense",
+        choice.weight_type or "",
+        choice.why,
+    )
 
 
 def _uses_weight_as_torch_does(kind: type[Any]) -> bool:

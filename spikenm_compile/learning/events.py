@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 
-from spikenm_compile.learning.mask import MaskLearner
+from spikenm_compile.learning.learner import WeightLearner
 
 _CONVOLUTION_GRADIENTS = {1: conv1d_weight, 2: conv2d_weight, 3: conv3d_weight}
 
@@ -44,7 +44,7 @@ class _CountEvents(torch.autograd.Function):
     """The output as it is; its gradient is counted on the way back."""
 
     @staticmethod
-    def forward(ctx: Any, output: Tensor, x: Tensor, layer: nn.Module, learner: MaskLearner) -> Tensor:
+    def forward(ctx: Any, output: Tensor, x: Tensor, layer: nn.Module, learner: WeightLearner) -> Tensor:
         ctx.save_for_backward(x)
         ctx.layer, ctx.learner = layer, learner
         return output.view_as(output)
@@ -57,6 +57,6 @@ class _CountEvents(torch.autograd.Function):
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # the count is a side effect of the backward pass
-def count_events(output: Tensor, x: Tensor, layer: nn.Module, learner: MaskLearner) -> Tensor:
+def count_events(output: Tensor, x: Tensor, layer: nn.Module, learner: WeightLearner) -> Tensor:
     """`output` of `layer` for the input `x`; its backward pass tells `learner` |w| · E."""
     return cast("Tensor", _CountEvents.apply(output, x.detach(), layer, learner))  # type: ignore[no-untyped-call]

@@ -15,14 +15,14 @@ from torch.optim import Optimizer
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from spikenm_compile.learning.attach import MASKED_LAYERS, learner_of
-from spikenm_compile.learning.mask import MaskLearner
+from spikenm_compile.learning.learner import WeightLearner
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def param_groups(model: nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
     """Two parameter groups for an optimiser: the weights, and the masks' parameters without weight decay."""
-    logits = {id(p) for m in model.modules() if isinstance(m, MaskLearner) for p in m.parameters()}
+    logits = {id(p) for m in model.modules() if isinstance(m, WeightLearner) for p in m.parameters()}
     parameters = list(model.parameters())
     return [
         {"params": [p for p in parameters if id(p) not in logits], "lr": lr, "weight_decay": weight_decay},
@@ -41,7 +41,7 @@ def prepare_masks(optimizer: Optimizer) -> None:
         learner.prepare_step(layer.weight, scale)
 
 
-def _masks_of(optimizer: Optimizer) -> list[tuple[nn.Module, MaskLearner]]:
+def _masks_of(optimizer: Optimizer) -> list[tuple[nn.Module, WeightLearner]]:
     """Masked layers in the order of the optimiser's parameters, the same in all processes."""
     parameters = (p for group in optimizer.param_groups for p in group["params"])
     place = {id(p): i for i, p in enumerate(parameters)}

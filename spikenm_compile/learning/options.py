@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from spikenm_compile.errors import InputError
 from spikenm_compile.learning.schedule import Schedule
 from spikenm_compile.pattern import Pattern
+from spikenm_compile.weight_types import WEIGHT_TYPES, WeightType
 
 LearnerName = Literal["spikenm", "maskllm", "maskpro", "sr-ste", "asp", "random", "staggered", "spre", "subp", "phase"]
 LEARNER_NAMES: tuple[LearnerName, ...] = get_args(LearnerName)
@@ -51,6 +52,8 @@ class MaskOptions:
     """asp: share of the training before weights are pruned."""
     baseline_decay: float = 0.99
     """maskpro: how slowly the average of the loss follows the loss."""
+    weight_type: WeightType | None = None
+    """Whole numbers that weights are rounded to in the frozen tail, in evaluation and by fold; None: they are not."""
 
     def __post_init__(self) -> None:
         if self.learner not in LEARNER_NAMES:
@@ -58,6 +61,7 @@ class MaskOptions:
         for what, name, kind in (("relaxation", self.relaxation, Relaxation), ("credit", self.credit, Credit)):
             if name not in get_args(kind):
                 raise InputError(f"{what} '{name}' does not exist; choose one of {', '.join(get_args(kind))}")
+        self._check_weight_type()
         if self.learner == "maskpro" and self.schedule.noise == 0.0:
             raise InputError("maskpro learns from drawing different masks, and noise=0 draws none; give a larger noise")
         if self.learner == "maskllm" and self.schedule.progressive > 0.0:
@@ -69,6 +73,17 @@ class MaskOptions:
             raise InputError(
                 f"pruned_decay={self.pruned_decay}, dense_share={self.dense_share}, "
                 f"baseline_decay={self.baseline_decay}: the first is at least 0, the others at least 0 and below 1"
+            )
+
+    def _check_weight_type(self) -> None:
+        if self.weight_type not in (None, *WEIGHT_TYPES):
+            raise InputError(
+                f"weights cannot be trained as '{self.weight_type}'; they can as {', '.join(WEIGHT_TYPES)}; choose one"
+            )
+        if self.weight_type is not None and self.learner == "spre":
+            raise InputError(
+                f"spre trains two weights that become one by fold, and neither of them is {self.weight_type}; leave "
+                "weight_type away, or take another learner"
             )
 
 

@@ -152,16 +152,17 @@ class Schedule:
         """Whether the mask stands still at `step`."""
         return self.total_steps is not None and self.progress(step) >= 1.0 - self.tail
 
+    def first_frozen_step(self) -> int | None:
+        """The step from which on the mask stands still; None: there is none that is known."""
+        return None if self.total_steps is None else self._first(self.is_frozen)
+
     def __str__(self) -> str:
         if self.total_steps is None:
             return (
                 f"mask noise {self.noise:g} stays as it is; give total_steps so that it cools down and the mask freezes"
             )
-        frozen_from = self._first(self.is_frozen)
-        return (
-            f"mask noise {self.noise:g} cools down over {frozen_from} of {self.total_steps} steps; the rest is frozen"
-            f"{self.describe_ramp()}"
-        )
+        search = f"{self.first_frozen_step()} of {self.total_steps} steps"
+        return f"mask noise {self.noise:g} cools down over {search}; the rest is frozen{self.describe_ramp()}"
 
     def describe_ramp(self) -> str:
         """One more line about the number kept, where it falls."""

@@ -50,7 +50,7 @@ def calibration_loss(batches: Sequence[Batch], criterion: Callable[[Tensor, Tens
 
     @torch.no_grad()
     def loss(model: nn.Module) -> float:
-        with _evaluating(model):
+        with evaluating(model):
             total = 0.0
             for x, y in batches:
                 reset_states(model)
@@ -103,7 +103,8 @@ def _projected(weight: Tensor, pattern: Pattern) -> Iterator[None]:
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode while it lasts; afterwards each module has its own back."""
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:

@@ -1,6 +1,7 @@
 """How values lie in memory: channels innermost, time outermost, offsets in elements of the layout's dtype.
 
     Bits    spikes, one bit each, [t][y + halo][x + halo][⌈C/64⌉] uint64; channel c is bit c % 64 of word c // 64
+            counts 0..k in unary, [t][y + halo][x + halo][k][⌈C/64⌉]: a bit of plane j is set where the count is above j
     Bytes   levels, [t][y + halo][x + halo][C] uint8 or int8
     Floats  currents and membrane potentials, [t][y][x][C] float32
 
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from spikenm_compile.levels import Levels
 from spikenm_compile.lowering.row_format import RowFormat
 from spikenm_compile.lowering.tir import Expr, T, bytes_of
 
@@ -69,14 +71,22 @@ class Layout:
 
 @dataclass(frozen=True)
 class Bits(Layout):
-    """Spikes."""
+    """Spikes, or small counts: each is so many spikes of one neuron at one step."""
+
+    most: int = 1
+    """Largest count: the number of planes."""
 
     dtype: ClassVar[str] = "uint64"
 
     @property
+    def words(self) -> int:
+        """Words of one plane of a pixel."""
+        return -(-self.channels // WORD)
+
+    @property
     def pixel(self) -> int:
         """Words of one pixel."""
-        return -(-self.channels // WORD)
+        return self.most * self.words
 
     @property
     def has_gaps(self) -> bool:
@@ -84,7 +94,7 @@ class Bits(Layout):
         return self.halo > 0 or self.channels % WORD > 0
 
     def element(self, t: Expr, y: Expr, x: Expr, c: Expr) -> Expr:
-        """Index of the word that holds one spike."""
+        """Index of the word that holds one spike, of counts in the first plane."""
         return self.at(t, y, x) + c // WORD
 
 
@@ -98,6 +108,13 @@ class Bytes(Layout):
     def dtype(self) -> str:
         """int8 or uint8."""
         return "int8" if self.signed else "uint8"
+
+
+def layout_of(levels: Levels, height: int, width: int, channels: int, halo: int) -> Bits | Bytes:
+    """The layout of values of those levels: bits where these are no more than a byte has."""
+    if levels.is_unary:
+        return Bits(height, width, channels, halo, levels.high)
+    return Bytes(height, width, channels, halo, levels.low < 0)
 
 
 @dataclass(frozen=True)
@@ -146,7 +163,11 @@ class Tile:
 
 @dataclass(frozen=True)
 class Rows:
-    """Weight rows `[tile][ky][kx][channel][row]`: what one input event adds to all channels of a tile."""
+    """Weight rows `[tile][ky][kx][channel][row]`: what one input event adds to all channels of a tile.
+
+    Rows of pairs are `[tile][run][pair][row]`: inputs that lie one behind the other in memory are a run, and two of
+    them share a row; the last is alone where their number is odd.
+    """
 
     outputs: int
     taps: int
@@ -155,6 +176,8 @@ class Rows:
     """Input channels."""
     tile_width: int
     format: RowFormat = RowFormat.PLAIN
+    run: int = 1
+    """Inputs of a run, of rows of pairs."""
 
     @property
     def num_full(self) -> int:
@@ -169,7 +192,24 @@ class Rows:
     @property
     def num_rows(self) -> int:
         """Rows of one tile that hold weights; those that the format wants in addition stand behind them."""
-        return self.taps * self.channels
+        return self.num_runs * self.run_rows
+
+    @property
+    def num_runs(self) -> int:
+        """Runs of one output."""
+        return self.taps * self.channels // self.run
+
+    @property
+    def run_rows(self) -> int:
+        """Rows of a run."""
+        return -(-self.run // 2)
+
+    def place(self, tap: Expr, channel: Expr) -> tuple[Expr, Expr]:
+        """(row, half) of the weights of an input; half is 0 but for pairs."""
+        number = tap * self.channels + channel
+        if self.run == 1:
+            return number, 0
+        return number // self.run * self.run_rows + number % self.run // 2, number % self.run % 2
 
     def tile(self, index: Expr, width: int) -> Tile:
         """Tile number `index`, of full or tail width."""

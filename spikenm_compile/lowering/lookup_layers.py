@@ -39,7 +39,8 @@ def plan_lookup(
     Raises:
         PassError: the target has no instruction for tables.
     """
-    if planner.shuffle is None:
+    shuffle = planner.bit_tools.shuffle
+    if shuffle is None:
         raise PassError(
             f"layer '{conv.layer}' was given lookup tables, and the target has no instruction that looks up bytes; "
             f"the other kernel families need none, so choose one of them"
@@ -50,7 +51,7 @@ def plan_lookup(
     max_steps = 1 if spikes.operand.is_static else planner.program.max_steps
     planes = planes_of(conv, spikes.layout, out.layout, max_steps)
     number_format = table_format_of(int(conv.weight.abs().max()))
-    tables = Tables(planes, conv.weight.shape[0], number_format, planner.shuffle)
+    tables = Tables(planes, conv.weight.shape[0], number_format, shuffle)
     lanes = lanes_for(planner.width_for(neuron), planes.positions)
     layer = LookupTables(tables, never_overflows(conv), out.layout, neuron, lanes)
     name = planner.name(conv.layer.replace(".", "_"))

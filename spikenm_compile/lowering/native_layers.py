@@ -12,11 +12,14 @@ from spikenm_compile.lowering.kernels.dense_rows import DenseRows, build_dense_r
 from spikenm_compile.lowering.kernels.event_list import EventList
 from spikenm_compile.lowering.kernels.event_rows import EventRows, build_event_rows
 from spikenm_compile.lowering.kernels.prepare import build_prepare
+from spikenm_compile.lowering.kernels.shared_prepare import build_shared_prepare
+from spikenm_compile.lowering.kernels.shared_rows import SharedRows, build_shared_rows
 from spikenm_compile.lowering.layer_rows import geometry_of, never_overflows, rows_of, stored_weight_of
-from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Layout, Rows
+from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Layout
 from spikenm_compile.lowering.program import Call, Place, Program, Space, Steps
+from spikenm_compile.lowering.shared_slabs import SharedSlabs
 from spikenm_compile.neurons import Neuron
-from spikenm_compile.ops import IntConv2d, NeuronStep
+from spikenm_compile.ops import IntConv2d, NeuronStep, is_depthwise
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class LayerCode:
     """A layer and the layouts around it."""
 
     conv: IntConv2d
-    source: EventList | Bytes
+    source: EventList | Bytes | SharedSlabs
     out: Layout
     neuron: Neuron | None
     tile_width: int
@@ -34,11 +37,6 @@ class LayerCode:
         """Kernel, stride, padding, dilation."""
         return geometry_of(self.conv)
 
-    @property
-    def rows(self) -> Rows:
-        """Weight rows of one group or slab."""
-        return rows_of(self.conv, self.source, self.tile_width)
-
 
 @dataclass(frozen=True)
 class LayerResult:
@@ -46,7 +44,7 @@ class LayerResult:
 
     functions: list[tirx.PrimFunc]
     params: tuple[Place, ...]
-    """Rows, scale, bias."""
+    """Rows, of shared slabs also patterns and table, then scale and bias."""
 
 
 def build_layer(program: Program, code: LayerCode, name: str) -> LayerResult:
@@ -57,9 +55,14 @@ def build_layer(program: Program, code: LayerCode, name: str) -> LayerResult:
 
 
 def _build_kernel(code: LayerCode, out: Bits | Floats, name: str) -> list[tirx.PrimFunc]:
-    source, rows, geometry = code.source, code.rows, code.geometry
+    source, geometry = code.source, code.geometry
+    if isinstance(source, SharedSlabs):
+        return build_shared_rows(name, SharedRows(source, geometry, never_overflows(code.conv), out, code.neuron))
+    rows = rows_of(code.conv, source, code.tile_width)
     if isinstance(source, Bytes):
-        return build_dense_rows(name, DenseRows(source, geometry, rows, code.conv.groups, out, code.neuron))
+        groups, fits = code.conv.weight.shape[0] // rows.outputs, never_overflows(code.conv)
+        dense = DenseRows(source, geometry, rows, groups, is_depthwise(code.conv), fits, out, code.neuron)
+        return build_dense_rows(name, dense)
     return build_event_rows(name, EventRows(source, geometry, rows, never_overflows(code.conv), out, code.neuron))
 
 
@@ -83,14 +86,18 @@ def place_constants(program: Program, step: NeuronStep, channels: int) -> tuple[
 
 
 def _weights(program: Program, code: LayerCode, name: str) -> tuple[Place, ...]:
-    conv = code.conv
-    stored = stored_weight_of(conv, code.source, code.tile_width)
-    rows = program.allocate(Space.PARAMS, stored.rows.num_bytes * stored.groups)
-    constants = place_scale_and_bias(program, conv)
+    stored = stored_weight_of(code.conv, code.source, code.tile_width)
     function = f"{name}_prepare"
-    program.functions += build_prepare(function, stored)
-    program.prepare.append(Call(function, (*place_stored_weight(program, conv), rows), Steps.ONE))
-    return (rows, *constants)
+    if isinstance(code.source, SharedSlabs):
+        sizes = [code.source.row_bytes, code.source.pattern_bytes, code.source.table_bytes]
+        program.functions += build_shared_prepare(function, code.source, stored)
+    else:
+        sizes = [stored.rows.num_bytes * stored.groups]
+        program.functions += build_prepare(function, stored)
+    rows = [program.allocate(Space.PARAMS, size) for size in sizes]
+    constants = place_scale_and_bias(program, code.conv)
+    program.prepare.append(Call(function, (*place_stored_weight(program, code.conv), *rows), Steps.ONE))
+    return (*rows, *constants)
 
 
 def place_stored_weight(program: Program, conv: IntConv2d) -> tuple[Place, Place]:
@@ -117,7 +124,8 @@ def stored_bytes(conv: IntConv2d) -> dict[str, int]:
     kept = weight.numel() // conv.pattern.m * conv.pattern.n
     if conv.pattern.staggered:
         return {"values": kept, "metadata": 0}
-    return {"values": kept, "metadata": -(-kept * conv.pattern.index_bits // 8) + 1}
+    positions = kept // weight.shape[0] * -(-weight.shape[0] // conv.pattern.v)
+    return {"values": kept, "metadata": -(-positions * conv.pattern.index_bits // 8) + 1}
 
 
 def _stored(program: Program, tensor: str, num_bytes: int) -> Place:

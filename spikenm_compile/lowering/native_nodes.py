@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,36 +10,36 @@ from torch import nn
 from torch.fx import Node
 
 from spikenm_compile.errors import PassError
-from spikenm_compile.graph import LEVELS, Region, Role, module_of, placeholders
+from spikenm_compile.graph import LEVELS, Region, module_of
 from spikenm_compile.lowering.alternatives import kernels_of, plan_kernels
 from spikenm_compile.lowering.exact import check_exact
-from spikenm_compile.lowering.kernels.bit_joins import build_and, build_not
-from spikenm_compile.lowering.kernels.joins import build_accumulate, build_join, build_over_steps, build_with_scalar
 from spikenm_compile.lowering.kernels.neuron import build_neuron
 from spikenm_compile.lowering.kernels.neuron_tile import Output
-from spikenm_compile.lowering.kernels.pools import build_max_pool_bits, build_max_pool_floats, build_sum_pool
+from spikenm_compile.lowering.kernels.pools import (
+    build_max_pool_bits,
+    build_max_pool_floats,
+    build_sum_pool,
+    build_sum_pool_bits,
+)
 from spikenm_compile.lowering.kernels.quantize import build_quantize
-from spikenm_compile.lowering.kernels.values import OPERATIONS, Operand, Operation
+from spikenm_compile.lowering.kernels.values import Operand
 from spikenm_compile.lowering.layer_rows import outputs_apart
-from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Planes
+from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry, Planes, layout_of
 from spikenm_compile.lowering.lookup_layers import plan_lookup
+from spikenm_compile.lowering.native_joins import KERNELS, plan_function
 from spikenm_compile.lowering.native_layers import LayerCode, build_layer, place_constants
 from spikenm_compile.lowering.nodes import (
-    accumulated,
-    joined_by,
-    operation_of,
     reads_state,
     size_of,
     source_of,
     without_kernel,
 )
 from spikenm_compile.lowering.planner import Planner, Value
-from spikenm_compile.lowering.program import Place, Steps
+from spikenm_compile.lowering.program import Place
+from spikenm_compile.lowering.shared_slabs import SharedSlabs
 from spikenm_compile.neurons import Neuron
 from spikenm_compile.ops import IntConv2d, IntConvNeuron, NeuronStep, QuantizeInput, pair
-from spikenm_compile.passes.select_kernels import EVENT_ROWS, LOOKUP_TABLES, STAGGERED_ROWS
-
-KERNELS = "native"
+from spikenm_compile.passes.select_kernels import EVENT_ROWS, LOOKUP_TABLES, SHARED_ROWS, STAGGERED_ROWS
 
 
 def plan_node(planner: Planner, node: Node) -> None:
@@ -56,24 +55,11 @@ def plan_node(planner: Planner, node: Node) -> None:
             planner.settle(source)
     module = module_of(planner.lowered, node)
     if module is None:
-        _plan_function(planner, node)
+        plan_function(planner, node)
     elif type(module) in HANDLERS:
         HANDLERS[type(module)](planner, node, module)
     else:
         raise without_kernel(node, module, KERNELS)
-
-
-def _plan_function(planner: Planner, node: Node) -> None:
-    if node.target is operator.getitem:
-        return  # the neuron before it has placed both of its results
-    if node in planner.next_state:
-        _accumulate(planner, node)
-    elif any(a in placeholders(planner.lowered, Role.NUM_STEPS) for a in node.args):
-        _over_steps(planner, node)
-    elif all(isinstance(a, Node) for a in node.args):
-        _join(planner, node)
-    else:
-        _with_scalar(planner, node)
 
 
 def _quantize(planner: Planner, node: Node, module: QuantizeInput) -> None:
@@ -109,13 +95,14 @@ def _current(planner: Planner, node: Node, conv: IntConv2d) -> Value:
 
 
 def _conv_neuron(planner: Planner, node: Node, module: IntConvNeuron) -> None:
-    neurons = _place_neurons(planner, node, module.neuron, as_planes=module.conv.kernel == LOOKUP_TABLES)
+    conv = module.conv
+    neurons = _place_neurons(planner, node, module.neuron, as_planes=conv.kernel == LOOKUP_TABLES)
     # A fused kernel writes whole bytes of spikes: every group or slab of output channels must start at one.
-    if all(_fills_bytes(conv) for conv in kernels_of(module.conv)):
+    if all(_fills_bytes(c) for c in kernels_of(conv)):
         source = planner.values[source_of(node)]
-        plan_kernels(planner, source, module.conv, lambda c: _layer(planner, node, c, neurons.out, neurons))
+        plan_kernels(planner, source, conv, lambda c: _layer(planner, node, c, neurons.out, neurons))
         return
-    _emit_neurons(planner, neurons, [_current(planner, node, module.conv)])
+    _emit_neurons(planner, neurons, [_current(planner, node, conv)])
 
 
 def _fills_bytes(conv: IntConv2d) -> bool:
@@ -133,6 +120,12 @@ def _layer(planner: Planner, node: Node, conv: IntConv2d, out: Value, neurons: P
     if conv.kernel in (EVENT_ROWS, STAGGERED_ROWS):
         lists, *inputs = planner.event_list(value, conv, width)
         code = LayerCode(conv, lists, out.layout, neuron, width)
+    elif conv.kernel == SHARED_ROWS:
+        value = planner.as_bits(value, max(conv.padding))
+        assert isinstance(value.layout, Bits)
+        slabs = SharedSlabs.of(conv, value.layout, width, planner.bit_tools)
+        inputs = [value.place, *planner.kept_lists(slabs)]
+        code = LayerCode(conv, slabs, out.layout, neuron, width)
     else:
         value = planner.as_bytes(value, max(conv.padding), signed=conv.levels.low < 0)
         assert isinstance(value.layout, Bytes)
@@ -174,11 +167,10 @@ def _place_neurons(planner: Planner, node: Node, module: NeuronStep, *, as_plane
 
 
 def _output_layout(planner: Planner, neuron: Neuron, output: Node) -> Output:
-    """Spikes as bits, counts as bytes, real numbers as float32."""
+    """Spikes and small counts as bits, others as bytes, real numbers as float32."""
     if neuron.levels is None:
         return Floats(*size_of(output))
-    halo = planner.halo(output)
-    return Bits(*size_of(output), halo) if neuron.is_binary else Bytes(*size_of(output), halo, neuron.levels.low < 0)
+    return layout_of(neuron.levels, *size_of(output), planner.halo(output))
 
 
 def _neuron(planner: Planner, node: Node, module: NeuronStep) -> None:
@@ -200,7 +192,7 @@ def _max_pool(planner: Planner, node: Node, pool: nn.MaxPool2d) -> None:
     g = Geometry(pair(pool.kernel_size), pair(pool.stride), pair(pool.padding), pair(pool.dilation))
     source = planner.values[source_of(node)]
     if isinstance(source.layout, Bits):
-        bits = Bits(*size_of(node), planner.halo(node))
+        bits = Bits(*size_of(node), planner.halo(node), source.layout.most)
         functions = build_max_pool_bits(planner.name("pool"), source.layout, g, bits)
         out = planner.new(bits)
     else:
@@ -220,72 +212,14 @@ def _sum_pool(planner: Planner, node: Node, pool: nn.AvgPool2d) -> None:
             f"native average pools take spikes and counts and feed layers with weights; use max pooling"
         )
     g = Geometry(pair(pool.kernel_size), pair(pool.stride), pair(pool.padding))
-    layout = Bytes(*size_of(node), planner.halo(node))
+    name, layout = planner.name("pool"), layout_of(levels, *size_of(node), planner.halo(node))
+    if isinstance(source.layout, Bits) and isinstance(layout, Bits):
+        functions = build_sum_pool_bits(name, source.layout, g, layout)
+    else:
+        layout = Bytes(*size_of(node), planner.halo(node))
+        functions = build_sum_pool(name, source.layout, g, layout)
     planner.values[node] = out = planner.new(layout)
-    planner.emit(build_sum_pool(planner.name("pool"), source.layout, g, layout), source.place, out.place)
-
-
-def _join(planner: Planner, node: Node) -> None:
-    operation: Operation = operation_of(node, OPERATIONS, KERNELS)
-    a, b = (planner.values[source] for source in joined_by(node, KERNELS))
-    levels, size = node.meta.get(LEVELS), size_of(node)
-    if levels is not None and levels.is_binary and node.target is operator.mul:
-        _both(planner, node, a, b)
-        return
-    layout = Floats(*size) if levels is None else Bytes(*size, planner.halo(node), levels.low < 0)
-    planner.values[node] = out = planner.new(layout)
-    functions = build_join(planner.name("join"), operation, a.operand, b.operand, layout)
-    planner.emit(functions, a.place, b.place, out.place)
-
-
-def _both(planner: Planner, node: Node, a: Value, b: Value) -> None:
-    layout = Bits(*size_of(node), planner.halo(node))
-    planner.values[node] = out = planner.new(layout)
-    left, right = planner.as_bits(a, 0), planner.as_bits(b, 0)
-    planner.emit(
-        build_and(planner.name("and"), left.operand, right.operand, layout), left.place, right.place, out.place
-    )
-
-
-def _complement(planner: Planner, node: Node, x: Node) -> None:
-    layout = Bits(*size_of(node), planner.halo(node))
-    planner.values[node] = out = planner.new(layout)
-    spikes = planner.as_bits(planner.values[x], 0)
-    planner.emit(build_not(planner.name("not"), spikes.operand, layout), spikes.place, out.place)
-
-
-def _with_scalar(planner: Planner, node: Node) -> None:
-    first, second = node.args
-    if LEVELS in node.meta and isinstance(second, Node):  # 1 - spikes: levels are known of no other
-        _complement(planner, node, second)
-        return
-    is_left = isinstance(first, Node)
-    x, number = (first, second) if is_left else (second, first)
-    assert isinstance(x, Node)
-    assert isinstance(number, int | float)
-    source = planner.as_floats(planner.values[x])
-    planner.values[node] = out = planner.new(source.layout)
-    name, operation = planner.name("scalar"), operation_of(node, OPERATIONS, KERNELS)
-    functions = build_with_scalar(name, operation, source.operand, float(number), out.layout, is_left=is_left)
     planner.emit(functions, source.place, out.place)
-
-
-def _accumulate(planner: Planner, node: Node) -> None:
-    state = planner.next_state[node]
-    x = accumulated(planner.lowered, node, state, KERNELS)
-    total, value = planner.values[state], planner.values[x]
-    assert isinstance(total.layout, Floats)
-    functions = build_accumulate(planner.name("readout"), OPERATIONS[node.target], value.operand, total.layout)
-    planner.emit(functions, total.place, value.place)
-    planner.values[node] = total
-
-
-def _over_steps(planner: Planner, node: Node) -> None:
-    source = planner.as_floats(planner.values[source_of(node)])
-    assert isinstance(source.layout, Floats)
-    planner.values[node] = out = planner.new(source.layout)
-    functions = build_over_steps(planner.name("mean"), OPERATIONS[node.target], source.layout)
-    planner.emit(functions, source.place, out.place, steps=Steps.ALL)
 
 
 HANDLERS: dict[type[nn.Module], Callable[[Planner, Node, Any], None]] = {

@@ -104,7 +104,7 @@ def halo_of(lowered: GraphModule, node: Node) -> int:
         conv = module.conv if isinstance(module, IntConvNeuron) else module
         if isinstance(conv, IntConv2d):
             widest = max(widest, *conv.padding)
-        elif isinstance(module, nn.MaxPool2d):
+        elif isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
             widest = max(widest, *pair(module.padding))
         elif isinstance(module, nn.Flatten | nn.Unflatten):
             widest = max(widest, halo_of(lowered, user))

@@ -10,16 +10,18 @@ from tvm import tirx
 
 from spikenm_compile.costs.row_shapes import tile_for
 from spikenm_compile.graph import INIT, PER_STEP, Region, Role, placeholders, the_input
-from spikenm_compile.lowering.byte_shuffle import ByteShuffle
+from spikenm_compile.lowering.bit_tools import PORTABLE, BitTools
 from spikenm_compile.lowering.kernels.bit_joins import build_pack
 from spikenm_compile.lowering.kernels.event_list import EventList, build_event_list
 from spikenm_compile.lowering.kernels.index_planes import IndexPlanes, build_index_planes
 from spikenm_compile.lowering.kernels.joins import build_last
+from spikenm_compile.lowering.kernels.unpack import build_unpack
 from spikenm_compile.lowering.kernels.values import Operand, build_convert
 from spikenm_compile.lowering.layer_rows import event_list_of
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Layout, Planes
 from spikenm_compile.lowering.nodes import halo_of, size_of
 from spikenm_compile.lowering.program import Call, Choice, Place, Program, Space, Steps
+from spikenm_compile.lowering.shared_slabs import SharedSlabs
 from spikenm_compile.lowering.state_updates import going_round, in_place
 from spikenm_compile.neurons import Neuron
 from spikenm_compile.ops import IntConv2d
@@ -47,11 +49,11 @@ class Planner:
         tile_width: int,
         max_steps: int,
         prefix: str = "spikenm",
-        shuffle: ByteShuffle | None = None,
+        bit_tools: BitTools = PORTABLE,
     ) -> None:
         self.lowered = lowered
         self.tile_width = tile_width
-        self.shuffle = shuffle
+        self.bit_tools = bit_tools
         self._going_round = going_round(lowered)
         self.program = Program(1 if self._going_round else max_steps, prefix)
         self.region = Region.BEFORE
@@ -121,6 +123,8 @@ class Planner:
             name = self.name("convert")
             if isinstance(layout, Bits):
                 functions = build_pack(name, value.operand, layout)
+            elif isinstance(layout, Bytes) and isinstance(value.layout, Bits):
+                functions = build_unpack(name, value.operand, layout)
             else:
                 functions = build_convert(name, value.operand, layout)
             self.emit(functions, value.place, converted.place, steps=steps)
@@ -142,12 +146,12 @@ class Planner:
             return value
         return self.as_layout(value, Bytes(layout.height, layout.width, layout.channels, halo, signed))
 
-    def as_bits(self, value: Value, halo: int) -> Value:
-        """Whole numbers, one bit each, set where they are not zero, with at least that halo."""
+    def as_bits(self, value: Value, halo: int, most: int = 1) -> Value:
+        """Spikes, or counts up to `most` in unary, with at least that halo."""
         layout = value.layout
         if isinstance(layout, Bits) and layout.halo >= halo:
             return value
-        return self.as_layout(value, Bits(layout.height, layout.width, layout.channels, halo))
+        return self.as_layout(value, Bits(layout.height, layout.width, layout.channels, halo, most))
 
     def copy_states(self) -> None:
         """At the end of a step: what goes round becomes the state that the next step reads."""
@@ -158,7 +162,7 @@ class Planner:
 
     def event_list(self, value: Value, conv: IntConv2d, tile_width: int) -> tuple[EventList, Place, Place]:
         """Events of a layer's input, built once for all layers that read the same: (layout, start, events)."""
-        spikes = self.as_bits(value, max(conv.padding))
+        spikes = self.as_bits(value, max(conv.padding), conv.levels.high)
         assert isinstance(spikes.layout, Bits)
         lists, num_steps = event_list_of(conv, spikes.layout, tile_width), self.program.max_steps
         key = (spikes.place, lists)
@@ -168,6 +172,14 @@ class Planner:
             self.emit(build_event_list(self.name("events"), lists), spikes.place, start, events)
             self._lists[key] = (lists, start, events)
         return self._lists[key]
+
+    def kept_lists(self, slabs: SharedSlabs) -> tuple[Place, Place]:
+        """Memory for the lists of one output of shared slabs: (lengths, entries)."""
+        num_steps = self.program.max_steps
+        return (
+            self.program.allocate(Space.ARENA, 4 * num_steps),
+            self.program.allocate(Space.ARENA, slabs.list_bytes(num_steps)),
+        )
 
     def index_planes(self, spikes: Value, planes: IndexPlanes) -> Place:
         """Indices into the tables of a layer, built once for all layers that read the same."""

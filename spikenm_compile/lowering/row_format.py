@@ -34,6 +34,8 @@ class RowFormat(Enum):
 
     PLAIN = "plain"
     """One byte a weight, in the order of the columns."""
+    PAIRS = "pairs"
+    """One byte a weight: a row holds the weights of two inputs, in the order of the columns."""
     INT8 = "int8"
     INT7 = "int7"
     INT4 = "int4"
@@ -46,7 +48,9 @@ class RowFormat(Enum):
     @property
     def bias(self) -> int:
         """What is added to the weights that must not be negative."""
-        return {RowFormat.PLAIN: 0, RowFormat.INT8: 128, RowFormat.INT7: 64, RowFormat.INT4: 8}[self]
+        return {RowFormat.PLAIN: 0, RowFormat.PAIRS: 0, RowFormat.INT8: 128, RowFormat.INT7: 64, RowFormat.INT4: 8}[
+            self
+        ]
 
     @property
     def fill(self) -> tuple[int, int]:
@@ -58,26 +62,35 @@ class RowFormat(Enum):
     @property
     def spare_rows(self) -> int:
         """Rows of zeros behind the last, which lists are filled up with."""
-        return 0 if self is RowFormat.PLAIN else 1
+        return 0 if self in (RowFormat.PLAIN, RowFormat.PAIRS) else 1
 
     def row_bytes(self, width: int) -> int:
         """Bytes of a row of that many columns."""
+        if self is RowFormat.PAIRS:
+            return 2 * padded_row(width, 8)
         return padded_row(width, 4 if self is RowFormat.INT4 else 8)
 
     def columns(self, row_bytes: int) -> int:
         """Columns that such a row holds, padding included."""
+        if self is RowFormat.PAIRS:
+            return row_bytes // 2
         return 2 * row_bytes if self is RowFormat.INT4 else row_bytes
 
-    def slot(self, column: Expr, row_bytes: int) -> Slot:
-        """The place of a column. Columns count even bytes first, then odd ones; in int4 low halves first, then high."""
-        half = row_bytes // 2
+    def slot(self, column: Expr, row_bytes: int, half: Expr) -> Slot:
+        """The place of a column; `half` is the input of a pair that it belongs to.
+
+        Columns count even bytes first, then odd ones; in int4 low halves first, then high.
+        """
         if self is RowFormat.PLAIN:
             return Slot(column, T.int32(0), T.int32(0))
+        if self is RowFormat.PAIRS:
+            return Slot(2 * column + half, T.int32(0), T.int32(0))
+        middle = row_bytes // 2
         in_byte = column % row_bytes
-        byte = in_byte % half * 2 + in_byte // half
+        byte = in_byte % middle * 2 + in_byte // middle
         if self is RowFormat.INT4:
             return Slot(byte, column // row_bytes * 4, T.int32(self.bias))
-        return Slot(byte, T.int32(0), T.Select(in_byte < half, T.int32(self.bias), T.int32(0)))
+        return Slot(byte, T.int32(0), T.Select(in_byte < middle, T.int32(self.bias), T.int32(0)))
 
 
 def format_of(largest: int, width: int) -> RowFormat:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from spikenm_compile.lowering.layout import WORD
 from spikenm_compile.lowering.tir import Expr
 from spikenm_compile.ops import IntConv2d
 
@@ -50,6 +51,11 @@ class Stagger:
         return cls(pattern.m, slabs, classes, width, conv.linear_input[1:], halo)
 
     @property
+    def repeats(self) -> bool:
+        """Whether the classes of a word's bits are those of the next word's, each moved by the same number."""
+        return WORD % self.group == 0 and self.flattened in (None, (1, 1))
+
+    @property
     def pieces(self) -> int:
         """Slabs of a set."""
         return self.slabs // self.classes
@@ -66,6 +72,15 @@ class Stagger:
         i, k = self.input_of(y, x, c), self.classes
         shift = 0 if self.flattened is not None else x + self.kernel_width * y
         return (i + (k - 1) * (i // self.group + shift)) % k  # k - 1 is -1 modulo k, and the sum never negative
+
+    def bits_of(self, residue: int) -> int:
+        """The bits of a word whose class is `residue` in word 0 of pixel (0, 0): one of every K' bits."""
+        return sum(1 << c for c in range(WORD) if (c - c // self.group) % self.classes == residue)
+
+    def class_of_bits(self, residue: int, y: Expr, x: Expr, word: Expr) -> Expr:
+        """The class of `bits_of(residue)` in any word of a pixel."""
+        shift = 0 if self.flattened is not None else x + self.kernel_width * y
+        return (residue + (self.classes - 1) * (word * (WORD // self.group) + shift)) % self.classes
 
     def class_for(self, first_slab: Expr, y: Expr, x: Expr) -> Expr:
         """The class that reaches a set of slabs of an output whose first tap reads the pixel (y, x)."""

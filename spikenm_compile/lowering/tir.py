@@ -103,6 +103,21 @@ def vector(dtype: str, count: int) -> str:
     return dtype if count == 1 else f"{dtype}x{count}"
 
 
+def named(value: Expr) -> Expr:
+    """A value that is computed here and once, however often it is read; one in an array might be stored for nothing."""
+    return T.bind(value)
+
+
+def part(vector: Expr, first: int, count: int) -> Expr:
+    """Lanes first .. first + count of a vector."""
+    return join([vector], range(first, first + count))
+
+
+def join(vectors: Sequence[Expr], chosen: Sequence[int]) -> Expr:
+    """The chosen lanes, counted over all of the vectors."""
+    return tirx.Shuffle(vectors, [tirx.IntImm("int32", i) for i in chosen])
+
+
 def cast(dtype: str, count: int, value: Expr) -> Expr:
     """Convert `count` lanes."""
     return T.cast(value, vector(dtype, count))
@@ -137,6 +152,11 @@ def equal(a: Expr, b: Expr) -> Expr:
 def select(condition: Expr, yes: Expr, no: Expr) -> Expr:
     """Lane-wise choice; both sides are computed."""
     return tirx.Select(condition, yes, no)
+
+
+def word(bits: int) -> Expr:
+    """A constant uint64; one that is no int64 TVM takes only as the negative number of the same bits."""
+    return T.uint64(bits) if bits < 2**63 else T.reinterpret("uint64", T.int64(bits - 2**64))
 
 
 def trailing_zeros(word: Expr) -> Expr:
@@ -191,7 +211,8 @@ tirx.register_tir_pipeline(PIPELINE, _plain_c_pipeline)
 def compile_functions(functions: Sequence[tirx.PrimFunc], tvm_target: dict[str, Any]) -> Any:
     """Compile to a TVM module that can be written as an object file or printed as assembly."""
     module = tvm.IRModule({f.attrs["global_symbol"]: f for f in functions})
-    return tirx.build(module, target=tvm_target, pipeline=PIPELINE)
+    with tvm.target.Target(tvm_target):  # operations of our own become instructions of it
+        return tirx.build(module, target=tvm_target, pipeline=PIPELINE)
 
 
 def write_object(module: Any, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Measure how much of its input each layer finds active: what event-driven kernels take, they take per active input."""
+"""Measure how much of its input each layer finds active: what event-driven kernels take, they take per spike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from spikenm_compile.passes.fuse_neuron import FuseNeuron
 
 @dataclass(frozen=True, eq=False)
 class AnnotateDensity(Pass):
-    """Set `density` of each layer: the mean share of its inputs that are not zero, over samples, positions and steps.
+    """Set `density` and `mean_level` of each layer: the share of its inputs that are not zero, over samples, positions
+    and steps, and the mean magnitude of these.
 
     Given:
         %lif2 = IntConvNeuron[lif2](%spikes1, %lif2_v)
@@ -40,13 +41,15 @@ class AnnotateDensity(Pass):
         unknown = [m for m in graph_module.modules() if isinstance(m, IntConv2d) and m.density is None]
         if self.samples is None or not unknown:
             return False
-        active, all_inputs = Counter[IntConv2d](), Counter[IntConv2d]()
+        active, all_inputs, levels_of = Counter[IntConv2d](), Counter[IntConv2d](), Counter[IntConv2d]()
 
         def count(conv: IntConv2d, levels: Tensor) -> None:
             active[conv] += int(torch.count_nonzero(levels))
             all_inputs[conv] += levels.numel()
+            levels_of[conv] += int(levels.abs().sum(dtype=torch.float64))
 
         observe_inputs(graph_module, self.samples, count)
         for conv in unknown:
             conv.density = active[conv] / all_inputs[conv]
+            conv.mean_level = levels_of[conv] / max(1, active[conv])
         return True

@@ -26,6 +26,7 @@ from spikenm_compile.graph import (
     output_node,
     result,
 )
+from spikenm_compile.marks import copy_marks
 from spikenm_compile.passes.base import Pass
 from spikenm_compile.passes.fold_batchnorm import FoldBatchNorm
 
@@ -108,8 +109,7 @@ def as_conv(linear: nn.Linear, shape: tuple[int, int, int]) -> nn.Conv2d:
     if linear.bias is not None:
         conv.bias = nn.Parameter(linear.bias.detach(), False)
     conv.linear_input = shape  # type: ignore[assignment]
-    if hasattr(linear, "nm_pattern"):
-        conv.nm_pattern = linear.nm_pattern
+    copy_marks(linear, conv)
     return conv
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.fx import GraphModule, Node
 
 from spikenm_compile.graph import REGION, SHAPE, clean_up, module_of
+from spikenm_compile.marks import copy_marks
 from spikenm_compile.passes.base import Pass
 
 Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -90,7 +91,7 @@ def _or(parameter: Tensor | None, default: float, norm: Norm) -> Tensor:
 
 
 def with_weight(layer: Layer, weight: Tensor, bias: Tensor) -> Layer:
-    """A plain layer of the same geometry with these weights; the pattern mark of `fold` stays."""
+    """A plain layer of the same geometry with these weights; the marks of `fold` stay."""
     if isinstance(layer, nn.Linear):
         new: Layer = nn.Linear(layer.in_features, layer.out_features)
     else:
@@ -98,6 +99,5 @@ def with_weight(layer: Layer, weight: Tensor, bias: Tensor) -> Layer:
         kind: type[Convolution] = next(k for k in get_args(Convolution) if isinstance(layer, k))
         new = kind(*geometry, layer.dilation, layer.groups, padding_mode=layer.padding_mode)  # type: ignore[arg-type]
     new.weight, new.bias = nn.Parameter(weight, False), nn.Parameter(bias, False)
-    if hasattr(layer, "nm_pattern"):
-        new.nm_pattern = layer.nm_pattern
+    copy_marks(layer, new)
     return new

@@ -37,7 +37,7 @@ def lowering(
         levels: of the model's input.
         pattern: that unmarked layers are tried with.
         families: kernel families of the target, best first.
-        weight_type: integers that the weights become (passes.quantize_weights).
+        weight_type: integers that the weights become (weight_types).
         samples: inputs of the step graph that densities are measured on; None: they stay unknown.
         advisor: what is known of the times of kernels.
     """

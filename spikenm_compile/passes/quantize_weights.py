@@ -1,14 +1,10 @@
-"""Weights to int8 with one scale per output channel, or to the smaller integers of 7 or 4 bits.
+"""Weights to whole numbers of 8, 7 or 4 bits with one scale per output channel (weight_types).
 
-    q = round(w / s),    s = max|w| / 127 of the output channel
     current = float32(Σ q · level) · (s · level scale) + bias
 
-int7 is -63..63, int4 -7..7. There a few large weights cost all others their precision, so that of the scales that clip
-weights beyond max|w| · 0.5, 0.55, ... 1 the one with the least squared error is taken. A zero weight stays zero, so
-that an N:M pattern survives.
-
 Kernels that add weight rows for spikes are quicker with smaller weights, others are not: a layer that reads anything
-but spikes keeps int8. `auto` takes for each of the others the smallest type whose error is at most 2 % of the weights.
+but spikes and small counts keeps int8. `auto` takes for each of the others the smallest type whose error is at most 2 %
+of the weights. A layer that was trained in whole numbers keeps those, whatever is asked for.
 """
 
 from __future__ import annotations
@@ -18,24 +14,17 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.fx import GraphModule, Node
 
-from spikenm_compile.errors import InputError, PassError
+from spikenm_compile.errors import PassError
 from spikenm_compile.graph import LAYER, LEVELS, clean_up, module_of
+from spikenm_compile.marks import trained_type
 from spikenm_compile.ops import IntConv2d, Levels, pair
 from spikenm_compile.passes.annotate_levels import AnnotateLevels
 from spikenm_compile.passes.base import Pass
 from spikenm_compile.passes.convert_linear_to_conv import ConvertLinearToConv
-
-WEIGHT_TYPES = {"int8": 127, "int7": 63, "int4": 7}
-"""Name -> largest magnitude; no type uses its most negative number, so that negation never overflows."""
-LARGEST = WEIGHT_TYPES["int8"]
-AUTO = "auto"
-LARGEST_ERROR = 0.02
-"""Of |q · s - w| over |w|, both L2 norms of a layer, for `auto`."""
-CLIPPED = tuple(percent / 100 for percent in range(100, 45, -5))
-"""Shares of max|w| that int7 and int4 may clip weights beyond."""
+from spikenm_compile.weight_types import check_weight_type, quantize_weight
 
 
 @dataclass(frozen=True)
@@ -74,17 +63,6 @@ class QuantizeWeights(Pass):
         return bool(nodes)
 
 
-def check_weight_type(name: str) -> None:
-    """Check that there is such a type.
-
-    Raises:
-        InputError: there is none.
-    """
-    known = (*WEIGHT_TYPES, AUTO)
-    if name not in known:
-        raise InputError(f"weights of type '{name}' are unknown; known are {', '.join(known)}; choose one")
-
-
 def _check_calls(nodes: list[Node]) -> None:
     """A layer has one place in the artifact, and one scale of its input."""
     calls = Counter(str(node.target) for node in nodes)
@@ -108,30 +86,6 @@ def _levels_into(node: Node) -> Levels:
     return levels
 
 
-def quantize_weight(weight: Tensor, weight_type: str = "int8") -> tuple[Tensor, Tensor]:
-    """Float [O, ...] to (int8 [O, ...], float64 scale [O]); a channel of zeros gets scale 1."""
-    weight = weight.detach().double()
-    if weight_type == AUTO:
-        for smaller in ("int4", "int7"):
-            q, scale = quantize_weight(weight, smaller)
-            if _error(weight, q, scale) <= LARGEST_ERROR * weight.norm():
-                return q, scale
-        return quantize_weight(weight)
-    most, rows = WEIGHT_TYPES[weight_type], weight.flatten(1)
-    shares = (1.0,) if weight_type == "int8" else CLIPPED
-    scales = torch.stack([share * rows.abs().amax(1) / most for share in shares])
-    scales = torch.where(scales > 0, scales, 1.0)
-    rounded = torch.round(rows / scales[:, :, None]).clamp(-most, most)
-    best = (rounded * scales[:, :, None] - rows).square().sum(2).argmin(0)
-    channels = torch.arange(len(rows))
-    return rounded[best, channels].to(torch.int8).view(weight.shape), scales[best, channels]
-
-
-def _error(weight: Tensor, q: Tensor, scale: Tensor) -> Tensor:
-    error: Tensor = (q.flatten(1) * scale[:, None] - weight.flatten(1)).norm()
-    return error
-
-
 def quantize_conv(conv: nn.Conv2d, levels: Levels, layer: str, weight_type: str = "int8") -> IntConv2d:
     """The integer convolution for an input of these levels."""
     if isinstance(conv.padding, str) or conv.padding_mode != "zeros":
@@ -144,7 +98,8 @@ def quantize_conv(conv: nn.Conv2d, levels: Levels, layer: str, weight_type: str 
             f"layer '{layer}' has weights that are not finite; whole numbers cannot hold them, so load the weights of "
             f"a training that did not diverge"
         )
-    weight, scale = quantize_weight(conv.weight, weight_type if levels.is_binary else "int8")
+    asked = weight_type if levels.is_unary else "int8"
+    weight, scale = quantize_weight(conv.weight, trained_type(conv) or asked)
     bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
     new = IntConv2d(
         weight,

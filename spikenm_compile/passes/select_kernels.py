@@ -14,17 +14,21 @@ from torch.fx import GraphModule
 from spikenm_compile.costs import amounts
 from spikenm_compile.costs.advice import NO_ADVISOR, Advisor
 from spikenm_compile.costs.layer_call import LayerCall
+from spikenm_compile.costs.row_shapes import kept_share, slab_width
 from spikenm_compile.costs.second_kernel import second_kernel
 from spikenm_compile.costs.table_format import MAX_CLASSES, class_bytes, table_classes, table_format_of
 from spikenm_compile.errors import PassError
 from spikenm_compile.layer_calls import layer_call, layer_nodes
-from spikenm_compile.ops import Alternative, IntConv2d
+from spikenm_compile.ops import Alternative, IntConv2d, is_depthwise
 from spikenm_compile.passes.base import Pass
 from spikenm_compile.passes.fuse_neuron import FuseNeuron
 
 STAGGERED_ROWS = amounts.STAGGERED_ROWS
 """Each spike adds, at each tap, a weight row of the one slab of outputs that it reaches: time ∝ spikes · N/M."""
+SHARED_ROWS = amounts.SHARED_ROWS
+"""Each spike adds, at each tap, a weight row of the slabs of outputs whose mask keeps it: time ∝ spikes · N/M."""
 EVENT_ROWS = amounts.EVENT_ROWS
+"""Each spike adds one weight row: time is proportional to the number of spikes. A count of n is n spikes."""
 """Each spike adds one weight row: time is proportional to the number of spikes."""
 LOOKUP_TABLES = amounts.LOOKUP_TABLES
 """Partial sums of four inputs are looked up at many positions at once: time ∝ weights kept, whatever spikes."""
@@ -42,10 +46,6 @@ CUDA_CORE = "cuda-core"
 """One multiplication at a time: for channel groups that fill no tensor core."""
 ONNX_CONV = "onnx-conv"
 """The convolution of an ONNX runtime: dense, whatever the weights and the input."""
-
-BY_POSITION = frozenset({LOOKUP_TABLES})
-"""Families whose states lie position by position of a channel, not channel by channel of a position: a layer with two
-kernels has both from the one sort or from the other."""
 
 QUAD = 4
 """Consecutive channels of which a 2:4 instruction multiplies two."""
@@ -92,12 +92,13 @@ class SelectKernels(Pass):
             conv.savings = self.advisor.savings(call, taking)
             if len(taking) > 1 or advice.tile_width is not None:
                 reason = f"{reason}; {advice.reason}" if _refusals(conv, self.families) else advice.reason
-            beside = [family for family in taking if (family in BY_POSITION) == (conv.kernel in BY_POSITION)]
-            conv.alternative = self._alternative(call, beside, conv.kernel)
+            conv.alternative = self._alternative(call, taking, conv.kernel)
             reason += _words_of(conv.alternative)
         conv.why = f"{conv.why}; {reason}{_small_weights(conv)}"
 
     def _alternative(self, call: LayerCall, taking: list[str], kernel: str) -> Alternative | None:
+        """Lookup tables keep states in an order of their own, so that no other family takes turns with them."""
+        taking = [family for family in taking if (family == LOOKUP_TABLES) == (kernel == LOOKUP_TABLES)]
         costs = self.advisor.costs
         second = None if costs is None else second_kernel(costs, call, taking, kernel)
         return None if second is None else Alternative(second.family, second.density, second.is_denser)
@@ -114,7 +115,7 @@ def _words_of(other: Alternative | None) -> str:
 def _small_weights(conv: IntConv2d) -> str:
     """What the kernels that add weight rows make of small weights."""
     largest = int(conv.weight.abs().max())
-    if conv.kernel not in (STAGGERED_ROWS, EVENT_ROWS) or largest > 63:
+    if conv.kernel not in (STAGGERED_ROWS, SHARED_ROWS, EVENT_ROWS) or largest > 63:
         return ""
     return f"; weights of {4 if largest <= 7 else 7} bits"
 
@@ -144,15 +145,48 @@ def _no_staggered_rows(conv: IntConv2d) -> str | None:
     outputs, classes = conv.weight.shape[0], pattern.m // pattern.n
     if outputs % classes or classes > MAX_CLASSES:
         return f"{outputs} outputs in {classes} slabs: staggered kernels take equal slabs, {MAX_CLASSES} at most"
+    return _no_runs(conv, "staggered")
+
+
+NARROWEST_SLAB = 8
+"""Fewest outputs with a mask of their own that shared kernels take."""
+MOST_KEPT = 0.5
+"""Share of the inputs up to which a list of those that a mask keeps pays."""
+
+
+def _no_shared_rows(conv: IntConv2d) -> str | None:
+    """Not worth a word where nobody asked for the pattern."""
+    if conv.pattern is None or conv.pattern.v == 1:
+        return ""
+    pattern, outputs = conv.pattern, conv.weight.shape[0]
+    if pattern.v < NARROWEST_SLAB:
+        return f"slabs of {pattern.v} outputs: shared kernels take {NARROWEST_SLAB} or more"
+    kept = kept_share(outputs, pattern)
+    if kept > MOST_KEPT:
+        together = f"{slab_width(outputs, pattern.v)} outputs together use about {100 * kept:.0f} % of the inputs"
+        return f"{together}: lists of shared kernels pay up to {100 * MOST_KEPT:.0f} %"
+    if not conv.levels.is_binary:
+        return f"input is {conv.levels}: shared kernels take spikes"
+    return _no_runs(conv, "shared")
+
+
+def _no_runs(conv: IntConv2d, kernels: str) -> str | None:
+    """Why not all spikes under a row of the kernel stand side by side."""
+    if conv.groups > 1:
+        return f"{conv.groups} channel groups: {kernels} kernels take one"
+    if conv.dilation != (1, 1):
+        return f"dilation {conv.dilation[0]}: {kernels} kernels take none"
     return _no_event_rows(conv)
 
 
 def _no_event_rows(conv: IntConv2d) -> str | None:
-    if not conv.levels.is_binary:
-        return f"input is {conv.levels}, not spikes"
-    if conv.groups > 1:
-        return f"{conv.groups} channel groups"
-    return f"dilation {conv.dilation[0]}" if conv.dilation != (1, 1) else None
+    if not conv.levels.is_unary:
+        return f"input is {conv.levels}, not spikes or small counts"
+    if is_depthwise(conv):
+        return "one input channel for each output"
+    if conv.groups > MAX_CLASSES:
+        return f"{conv.groups} channel groups: event rows take {MAX_CLASSES} at most"
+    return None
 
 
 def _no_lookup_tables(conv: IntConv2d) -> str | None:
@@ -207,6 +241,7 @@ def _takes_all(_conv: IntConv2d) -> str | None:
 
 REFUSALS: dict[str, Callable[[IntConv2d], str | None]] = {
     STAGGERED_ROWS: _no_staggered_rows,
+    SHARED_ROWS: _no_shared_rows,
     EVENT_ROWS: _no_event_rows,
     LOOKUP_TABLES: _no_lookup_tables,
     DENSE_ROWS: _takes_all,
@@ -221,8 +256,9 @@ REFUSALS: dict[str, Callable[[IntConv2d], str | None]] = {
 
 REASONS = {
     STAGGERED_ROWS: "staggered weights: a spike reads one weight row a tap, for the outputs that it reaches",
-    EVENT_ROWS: "input is spikes: silent ones cost nothing",
-    LOOKUP_TABLES: "input is spikes: sums of four inputs are looked up",
+    SHARED_ROWS: "shared masks: a spike reads a weight row only for outputs that keep it",
+    EVENT_ROWS: "silent inputs cost nothing",
+    LOOKUP_TABLES: "sums of four spikes are looked up",
     DENSE_ROWS: "takes any input",
     SPIKE_ROWS: "input is spikes: silent ones cost next to nothing",
     LEVEL_ROWS: "takes any input",

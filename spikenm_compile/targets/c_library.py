@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from torch.fx import GraphModule
 
 from spikenm_compile.graph import SHAPE, spike_nodes, the_input
-from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS, LOOKUP_TABLES, STAGGERED_ROWS
+from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS, LOOKUP_TABLES, SHARED_ROWS, STAGGERED_ROWS
 from spikenm_compile.targets.base import Contents, Emit, no_emit
 from spikenm_compile.targets.cpu import Cpu
 from spikenm_compile.targets.cross import Toolchain, find_toolchain
@@ -35,7 +35,7 @@ class CLibrary:
     """The network behind the functions of model.h (lowering.c_api), compiled by LLVM for `cpu`."""
 
     cpu: Cpu
-    families: tuple[str, ...] = (STAGGERED_ROWS, EVENT_ROWS, LOOKUP_TABLES, DENSE_ROWS)
+    families: tuple[str, ...] = (STAGGERED_ROWS, SHARED_ROWS, EVENT_ROWS, LOOKUP_TABLES, DENSE_ROWS)
     keep_spikes: bool = False
     """Keep the spikes of every layer readable after a call, instead of the last layer's only; needs a larger arena."""
     max_steps: int | None = None
@@ -93,7 +93,7 @@ class CLibrary:
         from spikenm_compile.lowering.native import plan
         from spikenm_compile.lowering.share_arena import share_arena
 
-        program = plan(lowered, self.cpu.tile_width, max_steps, prefix, self.cpu.shuffle)
+        program = plan(lowered, self.cpu.tile_width, max_steps, prefix, self.cpu.bit_tools)
         program.add_frame(4 * math.prod(the_input(lowered).meta[SHAPE]))
         return program if self.keep_spikes else share_arena(program, frozenset(list(spike_nodes(lowered))[-1:]))
 

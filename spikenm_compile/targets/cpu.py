@@ -10,11 +10,15 @@ from typing import Any
 from spikenm_compile.costs.amounts import Amounts, Caches
 from spikenm_compile.costs.cpu_costs import CpuCosts
 from spikenm_compile.errors import TargetError
+from spikenm_compile.lowering.bit_tools import BitTools
 from spikenm_compile.lowering.byte_shuffle import HALF_TABLE, ByteShuffle
 
 KIB = 1024
-_VTBL = "llvm.arm.neon.vtbl2"
-_SHUFFLES = {128: "llvm.x86.ssse3.pshuf.b.128", 256: "llvm.x86.avx2.pshuf.b", 512: "llvm.x86.avx512.pshuf.b.512"}
+_SHUFFLES = {
+    128: ByteShuffle("llvm.x86.ssse3.pshuf.b.128", lanes=16, registers=16, near_bytes=24 * KIB),
+    256: ByteShuffle("llvm.x86.avx2.pshuf.b", lanes=32, registers=16, near_bytes=24 * KIB),
+    512: ByteShuffle("llvm.x86.avx512.pshuf.b.512", lanes=64, registers=32, near_bytes=24 * KIB),
+}
 
 
 @dataclass(frozen=True)
@@ -31,39 +35,32 @@ class Cpu:
     features: tuple[str, ...]
     """Features, in Linux' spelling, that a machine must have."""
     vector_bits: int
-    num_vector_registers: int
+    tile_width: int
+    """Output channels per pass. The float32 potentials of a tile fill a quarter of the registers of AVX-512; with
+    narrower vectors they fill half or all of them, and wait in memory while rows are added, since gathering a list and
+    reaching its end cost the same for any tile. AVX2 takes 0.8 times as long with tiles of 64 as with 32, SSE 0.75
+    times as long with 64 as with 16. By llvm-mca a row of 128 takes an A72 1.6 to 1.8 times as long as one of 64, and
+    one of 32 takes 0.6 (int8) to 1 (int4) times as long."""
     gnu_triple: str
     """Beginning of the names of GNU cross compilers for it, as Debian spells them."""
     l1_bytes: int
     """First-level data cache of one core, typical of such machines."""
     l2_bytes: int
     """Second-level cache that a core can use, typical of such machines."""
-    tile_share: int = 4
-    """One part in so many of the vector registers holds the potentials of a tile. ARM takes one in two: an event costs
-    six instructions before its first addition, and by llvm-mca a tile of 64 adds 1.4 (A72, A76) to 1.7 (A53) times as
-    many weights a cycle as one of 32."""
     has_float_abi: bool = False
     """Whether LLVM has to be told that floats are passed in registers."""
     cflags: tuple[str, ...] = ()
     """What a C compiler has to be told beyond its default for the triple."""
-    table_lookup: str = ""
-    """LLVM's name of the instruction that looks up a vector of bytes in a table of 16."""
+    shuffle: ByteShuffle | None = None
+    """The instruction that lookup tables are read by."""
     nanoseconds: Amounts | None = None
     """What the things that kernels do take on one core (costs.amounts); None: not measured."""
 
     @property
-    def tile_width(self) -> int:
-        """Output channels per pass: their float32 potentials fill that share of the registers, the rest is for sums."""
-        return self.num_vector_registers // self.tile_share * (self.vector_bits // 32)
-
-    @property
-    def shuffle(self) -> ByteShuffle | None:
-        """The instruction that lookup tables are read by."""
-        if not self.table_lookup:
-            return None
-        lanes = HALF_TABLE if self.table_lookup == _VTBL else self.vector_bits // 8
-        registers = self.num_vector_registers * self.vector_bits // 8 // lanes
-        return ByteShuffle(self.table_lookup, lanes, registers, self.l1_bytes * 3 // 4)
+    def bit_tools(self) -> BitTools:
+        """Instructions on bits that the kernels use."""
+        features = self.features
+        return BitTools("bmi2" in features, "avx512f" in features, self.shuffle)
 
     @property
     def costs(self) -> CpuCosts | None:
@@ -87,7 +84,7 @@ _V3 = (*_V2, "abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsav
 _V4 = (*_V3, "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")
 
 
-def _x86(level: str, features: tuple[str, ...], vector_bits: int, num_vector_registers: int) -> Cpu:
+def _x86(level: str, features: tuple[str, ...], vector_bits: int, tile_width: int) -> Cpu:
     return Cpu(
         level,
         machine="x86_64",
@@ -96,16 +93,16 @@ def _x86(level: str, features: tuple[str, ...], vector_bits: int, num_vector_reg
         mattr=(),
         features=features,
         vector_bits=vector_bits,
-        num_vector_registers=num_vector_registers,
+        tile_width=tile_width,
         gnu_triple="x86_64-linux-gnu",
         l1_bytes=32 * KIB,
         l2_bytes=512 * KIB,
-        table_lookup=_SHUFFLES[vector_bits],
+        shuffle=_SHUFFLES[vector_bits],
     )
 
 
 # Fitted by `python -m benchmarks.cpu_costs --cpu x86-64-v4 --cases 72` on one core of an AMD EPYC (Zen 4), a virtual
-# machine that others used too.
+# machine that others used too; `multiplied` by the layer of levels 0..255 of `python -m benchmarks.level_layers`.
 _ZEN4 = Amounts(
     calls=2000.0,
     list_pixels=1.25,
@@ -124,11 +121,14 @@ _ZEN4 = Amounts(
     looked_up=0.6,
     moved_digits=1.2,
     updates_of_planes=0.1,
-    multiplied=0.0337,
+    multiplied=0.0168,
+    # by hand, from layers without spikes
+    masked_words=0.25,
+    appends=0.75,
 )
-X86_64_V4 = replace(_x86("x86-64-v4", _V4, 512, 32), nanoseconds=_ZEN4)
-X86_64_V3 = _x86("x86-64-v3", _V3, 256, 16)
-X86_64_V2 = _x86("x86-64-v2", _V2, 128, 16)
+X86_64_V4 = replace(_x86("x86-64-v4", _V4, 512, 128), nanoseconds=_ZEN4)
+X86_64_V3 = _x86("x86-64-v3", _V3, 256, 64)
+X86_64_V2 = _x86("x86-64-v2", _V2, 128, 64)
 
 
 def _aarch64(name: str, mcpu: str, mattr: tuple[str, ...], features: tuple[str, ...], l1: int, l2: int) -> Cpu:
@@ -140,12 +140,11 @@ def _aarch64(name: str, mcpu: str, mattr: tuple[str, ...], features: tuple[str, 
         mattr=mattr,
         features=features,
         vector_bits=128,
-        num_vector_registers=32,
-        tile_share=2,
+        tile_width=128,
         gnu_triple="aarch64-linux-gnu",
         l1_bytes=l1,
         l2_bytes=l2,
-        table_lookup="llvm.aarch64.neon.tbl1.v16i8",
+        shuffle=ByteShuffle("llvm.aarch64.neon.tbl1.v16i8", lanes=16, registers=32, near_bytes=l1 * 3 // 4),
     )
 
 
@@ -157,7 +156,6 @@ ARM = replace(AARCH64, name="arm")
 CORTEX_A53 = _aarch64("cortex-a53", "cortex-a53", ("+neon",), ("asimd",), 32 * KIB, 512 * KIB)
 CORTEX_A72 = _aarch64("cortex-a72", "cortex-a72", ("+neon",), ("asimd",), 32 * KIB, 1024 * KIB)
 CORTEX_A76 = _aarch64("cortex-a76", "cortex-a76", ("+neon", "+dotprod"), _ARMV8_2, 64 * KIB, 512 * KIB)
-# Sixteen 128-bit registers.
 ARMV7_NEON = Cpu(
     "armv7-neon",
     machine="armv7l",
@@ -166,12 +164,11 @@ ARMV7_NEON = Cpu(
     mattr=("+neon",),
     features=("neon",),
     vector_bits=128,
-    num_vector_registers=16,
-    tile_share=2,
+    tile_width=32,
     gnu_triple="arm-linux-gnueabihf",
     l1_bytes=32 * KIB,
     l2_bytes=256 * KIB,
-    table_lookup=_VTBL,
+    shuffle=ByteShuffle("llvm.arm.neon.vtbl2", HALF_TABLE, registers=32, near_bytes=24 * KIB),
     has_float_abi=True,
     # Without NEON: the C code says that a CPU has none. The compiled kernels know of NEON by `mattr`.
     cflags=("-march=armv7-a", "-mfpu=vfpv3-d16", "-mfloat-abi=hard"),

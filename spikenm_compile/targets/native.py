@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.fx import GraphModule
 
-from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS, LOOKUP_TABLES, STAGGERED_ROWS
+from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS, LOOKUP_TABLES, SHARED_ROWS, STAGGERED_ROWS
 from spikenm_compile.targets.base import Contents, Emit, no_emit
 from spikenm_compile.targets.cpu import Cpu, detect, find_cpu
 from spikenm_compile.targets.linker import link_shared
@@ -23,7 +23,7 @@ class Native:
     """A shared library for this machine's CPU."""
 
     name: str = "native"
-    families: tuple[str, ...] = (STAGGERED_ROWS, EVENT_ROWS, LOOKUP_TABLES, DENSE_ROWS)
+    families: tuple[str, ...] = (STAGGERED_ROWS, SHARED_ROWS, EVENT_ROWS, LOOKUP_TABLES, DENSE_ROWS)
     cpu: Cpu | None = None
     """The CPU to build for; None: this machine's."""
 
@@ -59,7 +59,7 @@ class Native:
         from spikenm_compile.lowering.program import Space
 
         cpu = self.cpu or detect()
-        program = plan(lowered, cpu.tile_width, num_steps, shuffle=cpu.shuffle)
+        program = plan(lowered, cpu.tile_width, num_steps, bit_tools=cpu.bit_tools)
         with tempfile.TemporaryDirectory() as scratch:
             kernels, entries, assembly = build_objects(program, cpu.tvm_target, Path(scratch))
             link_shared([kernels, entries], directory / LIBRARY, entry_names(program))

@@ -4,6 +4,7 @@
     [network]   name = "vgg16"     ... arguments of the network
     [mask]      pattern = "2:4"    ... options of the learner and of its schedule
     [mask.layers]   "body.0.1.conv" = "1:4"   "body.2" = "dense"
+    [mask.weight_types]   "body.2" = "int8"
     [training]  epochs = 300       ... fields of `Settings`
     [output]    dir = "out/cifar10-vgg16"
 
@@ -20,6 +21,7 @@ from typing import Any, Literal
 from spikenm_compile.learning import MaskOptions
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.training.settings import Settings
+from spikenm_compile.weight_types import WeightType
 
 DENSE = "dense"
 """Written instead of a pattern: no mask."""
@@ -74,6 +76,14 @@ class MaskChoice:
     """Of the layers that `layers` does not name; None: everything is dense."""
     options: MaskOptions
     layers: Mapping[str, Pattern | None]
+    weight_types: Mapping[str, WeightType] = field(default_factory=dict)
+    """Layers that become other whole numbers than the options say."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every layer stays dense and a float."""
+        numbers = self.options.weight_type or self.weight_types
+        return self.pattern is None and not any(self.layers.values()) and not numbers
 
     def scheduled(self, total_steps: int) -> MaskOptions:
         """The options of a training of so many steps."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -12,23 +12,21 @@ from torch import Tensor, nn
 from spikenm_compile.compiler import transform
 from spikenm_compile.frontend.capture import capture
 from spikenm_compile.frontend.inline.recognize import recognize_neurons
-from spikenm_compile.learning.attach import CONVOLUTIONS
+from spikenm_compile.marks import PATTERN, WEIGHT_TYPE
 from spikenm_compile.network import EXAMPLES, Network, call_factory, load_weights
 from spikenm_compile.passes.insert_mask_learners import InsertMaskLearners
-from spikenm_compile.pattern import Pattern
 from spikenm_compile.training.networks.table import make_network
 from spikenm_compile.training.networks.task import Task
 from spikenm_compile.training.recipe import MaskChoice, Recipe
 from spikenm_compile.training.recipe_data import load_samples, task_of
 from spikenm_compile.training.recipe_reader import read_recipe
+from spikenm_compile.weight_types import ON_GRID, relative_error
 
 EXAMPLES_NAME = "example_inputs.safetensors"
 """File beside a recipe that holds the inputs to build its network with."""
 WEIGHTS_NAME = "weights.safetensors"
 """File beside a recipe that holds what its training ended with."""
 NUM_EXAMPLES = 32
-ANY_PATTERN = "2:4"
-"""Of layers that are not named, where all that are not named stay dense."""
 
 
 def make_model(recipe: Recipe, task: Task) -> nn.Module:
@@ -48,36 +46,23 @@ def make_model(recipe: Recipe, task: Task) -> nn.Module:
 def add_masks(
     model: nn.Module, recipe: Recipe, task: Task, total_steps: int, report: Callable[[str], None] | None
 ) -> None:
-    """Give the layers their masks, in place; nothing where everything is dense.
+    """Give the layers their masks and whole numbers, in place; nothing where the recipe asks for none.
 
     Raises:
         PatternError, InputError, CaptureError: see `transform`.
     """
     mask = recipe.mask
-    if is_dense(recipe):
+    if mask.is_empty:
         return
     transform(
         model,
-        mask.pattern or ANY_PATTERN,
+        mask.pattern,
         example_inputs=task.example(2),
-        layers=_layers(model, mask),
+        layers=mask.layers,
+        weight_types=mask.weight_types,
         options=mask.scheduled(total_steps),
         report=report,
     )
-
-
-def is_dense(recipe: Recipe) -> bool:
-    """Whether no layer gets a mask."""
-    return recipe.mask.pattern is None and not any(recipe.mask.layers.values())
-
-
-def _layers(model: nn.Module, mask: MaskChoice) -> Mapping[str, Pattern | None]:
-    """The layers that have a pattern of their own; where the pattern of all others is dense, those too."""
-    if mask.pattern is not None:
-        return mask.layers
-    weighted = (*CONVOLUTIONS, nn.Linear)
-    known = [name for name, module in model.named_modules() if isinstance(module, weighted)]
-    return {**dict.fromkeys(known), **mask.layers}
 
 
 def network_of_recipe(path: Path, weights: Path | None) -> Network:
@@ -98,24 +83,23 @@ def network_of_recipe(path: Path, weights: Path | None) -> Network:
     network = Network(model, inputs, path.parent.name if examples.is_file() else path.stem)
     if weights is not None:
         load_weights(network, weights)
-        _mark_patterns(network, recipe)
+        _mark_layers(network, recipe.mask)
     return network
 
 
-def _mark_patterns(network: Network, recipe: Recipe) -> None:
-    """Tell the layers the patterns that they were folded with, as `fold` does."""
-    if is_dense(recipe):
+def _mark_layers(network: Network, mask: MaskChoice) -> None:
+    """Tell the layers the patterns and whole numbers that they were folded with, as `fold` does."""
+    if mask.is_empty:
         return
     captured = recognize_neurons(capture(network.model, network.example_inputs)).graph_module
-    for choice in _insertion(network.model, recipe.mask).choose(captured):
-        layer = network.model.get_submodule(choice.layer)
+    insertion = InsertMaskLearners(mask.pattern, mask.options, mask.layers, mask.weight_types)
+    for choice in insertion.choose(captured):
+        layer, kind = network.model.get_submodule(choice.layer), choice.weight_type
         assert isinstance(layer.weight, Tensor)
         if choice.pattern is not None and choice.pattern.holds(layer.weight):
-            layer.nm_pattern = choice.pattern  # type: ignore[assignment]
-
-
-def _insertion(model: nn.Module, mask: MaskChoice) -> InsertMaskLearners:
-    return InsertMaskLearners(mask.pattern or Pattern.parse(ANY_PATTERN), mask.options, _layers(model, mask))
+            setattr(layer, PATTERN, choice.pattern)
+        if kind is not None and relative_error(layer.weight, kind) <= ON_GRID:
+            setattr(layer, WEIGHT_TYPE, kind)
 
 
 def example_inputs(recipe: Recipe) -> Tensor:

@@ -17,6 +17,7 @@ from spikenm_compile.training.networks.table import NETWORKS, option_types
 from spikenm_compile.training.recipe import DENSE, DataChoice, MaskChoice, NetworkChoice, Recipe
 from spikenm_compile.training.settings import Settings
 from spikenm_compile.training.tables import Where, checked, field_types, make, nearest
+from spikenm_compile.weight_types import WeightType
 
 TABLES = ("data", "network", "mask", "training", "output")
 HEADER = re.compile(r"^\s*\[([^\[\]]+)\]\s*(?:#.*)?$")
@@ -111,14 +112,16 @@ def _mask(table: Mapping[str, Any], source: Source) -> MaskChoice:
     where = source.where("mask")
     of_schedule, of_options = field_types(Schedule), field_types(MaskOptions)
     del of_schedule["total_steps"], of_options["schedule"]
-    hints = {"pattern": str, "layers": dict, **of_options, **of_schedule}
+    hints = {"pattern": str, "layers": dict, "weight_types": dict, **of_options, **of_schedule}
     values = checked(table, hints, where)
     pattern = _pattern(values.pop("pattern", "2:4"), where("pattern"))
     at = source.where("mask.layers")
     layers = {name: _pattern(text, at(name)) for name, text in values.pop("layers", {}).items()}
+    named = values.pop("weight_types", {})
+    weight_types = checked(named, dict.fromkeys(named, WeightType), source.where("mask.weight_types"))
     schedule = make(Schedule, {key: value for key, value in values.items() if key in of_schedule}, where)
     own = {key: value for key, value in values.items() if key in of_options}
-    return MaskChoice(pattern, make(MaskOptions, {**own, "schedule": schedule}, where), layers)
+    return MaskChoice(pattern, make(MaskOptions, {**own, "schedule": schedule}, where), layers, weight_types)
 
 
 def _pattern(text: object, place: str) -> Pattern | None:

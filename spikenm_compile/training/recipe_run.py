@@ -25,7 +25,6 @@ from spikenm_compile.training.recipe_model import (
     WEIGHTS_NAME,
     add_masks,
     example_inputs,
-    is_dense,
     make_model,
 )
 from spikenm_compile.training.trainer import run_training
@@ -71,7 +70,7 @@ def _folded(recipe: Recipe, task: Task, steps: int) -> nn.Module:
     prefix = "model/"
     state = {k.removeprefix(prefix): tensor for k, tensor in checkpoint.tensors.items() if k.startswith(prefix)}
     model.load_state_dict(state)
-    return model if is_dense(recipe) else fold(model)
+    return model if recipe.mask.is_empty else fold(model)
 
 
 def _save(model: nn.Module, recipe: Recipe) -> None:

@@ -26,7 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 from spikenm_compile.frontend.adapters import is_neuron
 from spikenm_compile.learning.attach import CONVOLUTIONS
-from spikenm_compile.learning.mask import MaskLearner
+from spikenm_compile.learning.learner import WeightLearner
 
 Forward = Callable[..., Any]
 
@@ -100,7 +100,7 @@ def _chain(calls: Iterable[Forward]) -> Forward:
 
 def _checkpointed(forward: Forward, segment: Iterable[nn.Module]) -> Forward:
     """`forward`, that computes its insides again in the backward pass; `segment` holds the modules it changes."""
-    modules = [module for part in segment for module in part.modules() if not isinstance(module, MaskLearner)]
+    modules = [module for part in segment for module in part.modules() if not isinstance(module, WeightLearner)]
 
     def unpacked(packed: Tensor, token: Tensor, *args: Any, **kwargs: Any) -> Any:
         return forward(_Unpack.apply(packed, token), *args, **kwargs)  # type: ignore[no-untyped-call]

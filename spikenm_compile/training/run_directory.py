@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from spikenm_compile.errors import CheckpointError, InputError
-from spikenm_compile.learning import masked_layers
+from spikenm_compile.learning import MaskLearner
+from spikenm_compile.learning.attach import learning_layers
+from spikenm_compile.learning.learner import WeightLearner
 from spikenm_compile.training.checkpoint import Checkpoint, check_same, read_checkpoint, write_checkpoint
 from spikenm_compile.training.interrupt import noted_interrupts
 from spikenm_compile.training.metrics import MetricsLog
@@ -90,7 +92,11 @@ def describe(job: Job) -> dict[str, Any]:
         "samples": len(job.samples),
         "steps": job.total_steps,
         "masks": {
-            name: {"pattern": str(learner.pattern), **asdict(learner.options)}
-            for name, _, learner in masked_layers(job.model)
+            name: {"pattern": _pattern_of(learner), **asdict(learner.options)}
+            for name, _, learner in learning_layers(job.model)
         },
     }
+
+
+def _pattern_of(learner: WeightLearner) -> str:
+    return str(learner.pattern) if isinstance(learner, MaskLearner) else "dense"

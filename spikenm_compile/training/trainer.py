@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from spikenm_compile.errors import InputError
-from spikenm_compile.learning import masked_layers, param_groups
+from spikenm_compile.learning import param_groups
 from spikenm_compile.learning.activity import ActivityTarget
+from spikenm_compile.learning.attach import learning_layers
 from spikenm_compile.training.batches import Samples, samples_for_test, training_samples
 from spikenm_compile.training.digits import ImageData
 from spikenm_compile.training.distributed import check_shares, distribute, this_world
@@ -136,7 +137,7 @@ def _check_schedules(model: nn.Module, total_steps: int) -> None:
     Raises:
         InputError: there are such.
     """
-    for name, _, learner in masked_layers(model):
+    for name, _, learner in learning_layers(model):
         planned = learner.options.schedule.total_steps
         if planned not in (None, total_steps):
             raise InputError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,23 @@ Levels = npt.NDArray[np.float32]
 """[T, C, H, W]: what the layer reads of one sample."""
 
 
+@dataclass(frozen=True, eq=False)
+class CallParts:
+    """What a caller outside of Python needs: the function `steps` and its memory (lowering.entry)."""
+
+    steps: Callable[..., None]
+    addresses: tuple[int, ...]
+    """Of params, input, state, arena and output."""
+    state: Memory
+    initial: Memory
+    """What `state` holds before a sample."""
+    source: Memory
+    """Where the layer reads its input."""
+    layout: Bits | Bytes
+    """How that input lies."""
+    num_steps: int
+
+
 class NativeLayer:
     """The kernels of one layer with memory of their own.
 
@@ -39,7 +57,7 @@ class NativeLayer:
     """
 
     def __init__(self, lowered: GraphModule, cpu: Cpu) -> None:
-        self.planned = planned = plan_layer(lowered, cpu.tile_width, cpu.shuffle)
+        self.planned = planned = plan_layer(lowered, cpu.tile_width, bit_tools=cpu.bit_tools)
         program, self._num_steps = planned.program, lowered.meta["num_steps"]
         self._library = _load(program, cpu)
         params = aligned_zeros(program.sizes[Space.PARAMS])
@@ -54,6 +72,14 @@ class NativeLayer:
         self._output = arena[planned.output_place.offset :][: planned.output_bytes]
         self._memory = (params, nothing, self._state, arena, nothing)
         self._addresses = tuple(m.ctypes.data for m in self._memory)
+
+    @property
+    def parts(self) -> CallParts:
+        """For callers outside of Python."""
+        state, initial = self._state, self._initial
+        return CallParts(
+            self._library.steps, self._addresses, state, initial, self._input, self._source, self._num_steps
+        )
 
     def encode(self, levels: Levels) -> Memory:
         """Levels as they lie in the arena."""
@@ -76,12 +102,13 @@ class NativeLayer:
 def encode(levels: Levels, layout: Bits | Bytes) -> Memory:
     """Levels [T, C, H, W] in a layout, halo and all."""
     steps, channels, height, width = levels.shape
-    halo, is_bits = layout.halo, isinstance(layout, Bits)
-    depth = layout.pixel * WORD if is_bits else channels
+    halo = layout.halo
+    depth = layout.words * WORD if isinstance(layout, Bits) else channels
     padded = np.zeros((steps, height + 2 * halo, width + 2 * halo, depth), np.int16)
     padded[:, halo : halo + height, halo : halo + width, :channels] = levels.transpose(0, 2, 3, 1)
-    if is_bits:
-        return np.packbits(padded != 0, axis=-1, bitorder="little").reshape(-1)
+    if isinstance(layout, Bits):
+        planes = padded[..., None, :] > np.arange(layout.most)[:, None]
+        return np.packbits(planes, axis=-1, bitorder="little").reshape(-1)
     return padded.astype(np.uint8).reshape(-1)
 
 

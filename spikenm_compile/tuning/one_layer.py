@@ -11,9 +11,9 @@ from torch.fx import Graph, GraphModule
 
 from spikenm_compile.costs.trials import Kernel
 from spikenm_compile.graph import INIT, LEVELS, PER_STEP, REGION, ROLE, SHAPE, Region, Role, result
-from spikenm_compile.lowering.byte_shuffle import ByteShuffle
+from spikenm_compile.lowering.bit_tools import PORTABLE, BitTools
 from spikenm_compile.lowering.kernels.values import Operand
-from spikenm_compile.lowering.layout import Bits, Bytes, Layout
+from spikenm_compile.lowering.layout import Bits, Bytes, Layout, layout_of
 from spikenm_compile.lowering.native_nodes import plan_node
 from spikenm_compile.lowering.planner import Planner, Value
 from spikenm_compile.lowering.program import Place, Program
@@ -82,27 +82,23 @@ class LayerProgram:
 
 
 def plan_layer(
-    lowered: GraphModule, tile_width: int, shuffle: ByteShuffle | None = None, prefix: str = "spikenm"
+    lowered: GraphModule, tile_width: int, prefix: str = "spikenm", bit_tools: BitTools = PORTABLE
 ) -> LayerProgram:
     """Plan the layer's own kernels: its event lists, if it reads some, or its bytes, the layer, and its neurons.
 
     Args:
         lowered: made by `one_layer`.
         tile_width: the target's.
-        shuffle: its instruction for lookup tables, if it has one.
         prefix: how the names of all functions begin.
+        bit_tools: the CPU's.
     """
     num_steps = lowered.meta["num_steps"]
-    planner = Planner(lowered, tile_width, num_steps, prefix, shuffle)
+    planner = Planner(lowered, tile_width, num_steps, prefix, bit_tools)
     planner.region = Region.STEP
     x, node = (next(n for n in lowered.graph.nodes if n.op == op) for op in ("placeholder", "call_module"))
     channels, height, width = x.meta[SHAPE]
     halo, levels = planner.halo(x), x.meta[LEVELS]
-    layout = (
-        Bits(height, width, channels, halo)
-        if levels.is_binary
-        else Bytes(height, width, channels, halo, levels.low < 0)
-    )
+    layout = layout_of(levels, height, width, channels, halo)
     place = planner.new(layout, is_static=False).place
     planner.values[x] = Value(Operand(layout, False), place)
     plan_node(planner, node)

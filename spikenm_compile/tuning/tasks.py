@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.fx import GraphModule, Node
 
-from spikenm_compile.costs.amounts import DENSE_ROWS, LOOKUP_TABLES, STAGGERED_ROWS, classes_of
+from spikenm_compile.costs.amounts import LOOKUP_TABLES, SHARED_ROWS, STAGGERED_ROWS, classes_of, outputs_together
 from spikenm_compile.costs.layer_call import LayerCall
-from spikenm_compile.costs.row_shapes import tile_for
+from spikenm_compile.costs.row_shapes import slab_width, tile_for
 from spikenm_compile.costs.trials import Kernel, Machine, key_of
 from spikenm_compile.graph import SHAPE
 from spikenm_compile.layer_calls import layer_call, layer_nodes
@@ -101,4 +101,7 @@ def _outputs_together(call: LayerCall, family: str, tile_width: int) -> int:
         return 0
     if family == STAGGERED_ROWS:
         return call.outputs // classes_of(call, tile_width)
-    return call.outputs // call.groups if family == DENSE_ROWS else call.outputs
+    if family == SHARED_ROWS:
+        assert call.pattern is not None
+        return slab_width(call.outputs, call.pattern.v)
+    return outputs_together(call)

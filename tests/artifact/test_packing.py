@@ -1,6 +1,7 @@
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 from spikenm_compile.artifact.packing import pack, packed_bytes, unpack
 from spikenm_compile.errors import ArtifactError, PatternError
@@ -55,6 +56,29 @@ def test_bytes_by_hand() -> None:
     assert values.tolist() == [5, -6, 7, 0]
     # positions 1, 3 | 0, 1 in two bits each, the first in the lowest bits
     assert metadata.tolist() == [0b01_00_11_01, 0]
+
+
+def test_outputs_that_share_a_mask_have_their_positions_in_common() -> None:
+    weight = np.array([[0, 5, 0, 0], [7, 0, 0, 0], [0, 0, 1, 2]], np.int8).reshape(3, 4, 1, 1)
+    pattern = Pattern.parse("2:2:4")
+    values, metadata = pack(weight, pattern)
+    assert values.tolist() == [0, 5, 7, 0, 1, 2]
+    assert metadata.tolist() == [0b11_10_01_00, 0]  # the third output is a slab of its own
+    np.testing.assert_array_equal(unpack(values, metadata, pattern, weight.shape), weight)
+    assert packed_bytes(weight.shape, pattern) == 8
+    with pytest.raises(PatternError, match=r"has 3 non-zeros in one group of 4, but pattern 3:2:4 allows 2"):
+        pack(weight[[0, 1, 1]] + weight[[2, 1, 0]] // 2, Pattern.parse("3:2:4"))
+
+
+@pytest.mark.parametrize("text", ["2:2:4", "3:1:8", "8:3:7"])
+def test_shared_masks_come_back(text: str) -> None:
+    pattern, rng = Pattern.parse(text), np.random.default_rng(0)
+    for outputs in (1, 5, 8):
+        dense = torch.from_numpy(rng.integers(-128, 128, (outputs, 2 * pattern.m, 3, 2)).astype(np.float32))
+        weight = pattern.project(dense).numpy().astype(np.int8)
+        values, metadata = pack(weight, pattern)
+        np.testing.assert_array_equal(unpack(values, metadata, pattern, weight.shape), weight)
+        assert values.nbytes + metadata.nbytes == packed_bytes(weight.shape, pattern)
 
 
 def test_groups_run_over_channels_of_one_output_and_tap() -> None:

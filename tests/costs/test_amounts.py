@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from layer_call_examples import CALL, call
 
-from spikenm_compile.costs.amounts import DENSE_ROWS, EVENT_ROWS, STAGGERED_ROWS, Caches, amounts_of
+from spikenm_compile.costs.amounts import DENSE_ROWS, EVENT_ROWS, SHARED_ROWS, STAGGERED_ROWS, Caches, amounts_of
 from spikenm_compile.costs.layer_call import LayerCall
-from spikenm_compile.costs.row_shapes import input_classes, tile_for
+from spikenm_compile.costs.row_shapes import input_classes, kept_share, slab_width, tile_for
+from spikenm_compile.pattern import Pattern
 
 CACHES = Caches(l1_bytes=32 * 1024, l2_bytes=1024 * 1024)
 
@@ -49,6 +50,41 @@ def test_staggered_rows_add_as_many_rows_of_fewer_bytes() -> None:
     assert staggered.copied_events == dense.copied_events
     assert staggered.sums == 2 * dense.sums
     assert staggered.classified_events == dense.listed_events
+
+
+def test_a_count_is_so_many_events() -> None:
+    counts, more = (amounts_of(call(density=d, mean_level=m), EVENT_ROWS, 64, CACHES) for d, m in ((0.1, 2), (0.2, 1)))
+    assert counts == more
+
+
+def test_groups_of_channels_have_lists_of_their_own() -> None:
+    one, four = (amounts_of(call(groups=g), EVENT_ROWS, 128, CACHES) for g in (1, 4))
+    assert (four.sums, four.bytes_of_8) == (4 * one.sums, one.bytes_of_8 / 4)
+    assert four.classified_events == one.listed_events
+
+
+def test_dilation_parts_the_taps_of_a_kernel_row() -> None:
+    near, apart = (amounts_of(call(dilation=(1, d)), EVENT_ROWS, 128, CACHES) for d in (1, 2))
+    assert (near.runs, apart.runs) == (3 * near.sums, 9 * apart.sums)
+
+
+def test_depthwise_layers_multiply_one_weight_of_a_tap_for_each_output() -> None:
+    assert amounts_of(call(groups=64, outputs=64), DENSE_ROWS, 64, CACHES).multiplied == 4 * 64 * 9 * 64
+
+
+def test_shared_rows_add_the_kept_share() -> None:
+    event, shared = (amounts_of(call("64:1:8"), f, 64, CACHES) for f in (EVENT_ROWS, SHARED_ROWS))
+    assert shared.copied_events == event.copied_events / 8
+    assert (shared.listed_events, shared.sums) == (0, event.sums)
+    assert (shared.masked_words, shared.appends) == (4 * 64 * 2 * 9, 4 * 64 * 2 * 9 * 64 / 8 / 16)
+    halves = amounts_of(call("64:1:8"), SHARED_ROWS, 32, CACHES)
+    assert (halves.sums, halves.appends) == (2 * shared.sums, shared.appends)  # tiles of a slab share its list
+
+
+def test_narrow_slabs_are_joined() -> None:
+    assert [slab_width(256, v) for v in (8, 12, 16, 40, 48, 64, 96, 512)] == [64, 48, 64, 40, 48, 64, 96, 256]
+    assert kept_share(128, Pattern.parse("32:1:4")) == pytest.approx(1 - 0.75**2)
+    assert kept_share(128, Pattern.parse("64:1:4")) == 0.25
 
 
 def test_narrow_weights_make_narrow_rows() -> None:

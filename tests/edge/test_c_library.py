@@ -42,7 +42,12 @@ PAIRS = [
     ("sew_iand", "arm"),
     ("vgg11", "arm"),
     ("one_four_stagger_int7", "arm"),
+    ("counts_in_groups", "arm"),
+    ("counts_in_groups", "cortex-a76"),
+    ("counts_in_groups", "armv7-neon"),
     ("tables_one_eight_stagger_int8", "arm"),
+    ("onesix_one_eight_int7", "arm"),
+    ("sixfour_two_four_int4", "armv7-neon"),
 ]
 STATIC = ("digits", "sew_resnet18", "sew_and", "sew_iand", "vgg11")
 LARGE = ("rleaky", "lif_recurrent", "sew_resnet18", "sew_and", "sew_iand", "vgg11")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import subprocess
 import sys
 from pathlib import Path
@@ -71,7 +72,8 @@ def artifact(out: Path, cpu: Cpu, pattern: Pattern, weight_type: str, families: 
     b = StepGraphBuilder((3, 7, 7))
     s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(3, 20, 3, padding=1), b.x))
     s = b.neuron("lif2", b.layer("conv2", nn.Conv2d(20, 80, 3, padding=1, stride=2), s))
-    s = b.neuron("lif3", b.layer("grouped", nn.Conv2d(80, 20, 3, padding=2, dilation=2, groups=10), s))
+    s = b.function(operator.add, s, b.neuron("lif3", b.layer("depthwise", nn.Conv2d(80, 80, 3, 1, 1, groups=80), s)))
+    s = b.neuron("lif4", b.layer("grouped", nn.Conv2d(80, 20, 3, padding=2, dilation=2, groups=10), s))
     flat = b.layer("flatten", nn.Flatten(), b.layer("pool", nn.MaxPool2d(2, padding=1), s))
     graph = b.output(b.mean(b.layer("fc", nn.Linear(flat.meta["shape"][0], 11), flat)))
     randomize(graph, 0)
@@ -93,6 +95,7 @@ def artifact(out: Path, cpu: Cpu, pattern: Pattern, weight_type: str, families: 
         ("2:4", "int8", Native().families),
         ("1:4@stagger", "int7", Native().families),
         ("2:4@stagger", "int4", Native().families),
+        ("64:2:4", "int7", Native().families),
         ("1:4@stagger", "int8", (LOOKUP_TABLES, DENSE_ROWS)),
         ("2:4", "int4", (LOOKUP_TABLES, DENSE_ROWS)),
     ],

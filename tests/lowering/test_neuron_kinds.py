@@ -239,4 +239,4 @@ def test_a_layer_cannot_read_real_numbers() -> None:
 def test_levels_of_counts_reach_the_layer() -> None:
     graph = lowered(chain(neuron_kinds.many_spikes), torch.rand(4, 2, 5, 4), Native())
     assert [m.levels for n, m in graph.named_modules() if n in ("conv2", "conv3")] == [Levels(0, 5)] * 2
-    assert [m.kernel for n, m in graph.named_modules() if n == "conv2"] == ["dense-rows"]
+    assert [m.kernel for n, m in graph.named_modules() if n == "conv2"] == ["event-rows"]

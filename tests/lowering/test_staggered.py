@@ -20,8 +20,7 @@ from spikenm_compile.package import write_package
 from spikenm_compile.passes.base import run_pipeline
 from spikenm_compile.passes.pipelines import lowering
 from spikenm_compile.passes.quantize_inputs import choose_levels
-from spikenm_compile.passes.quantize_weights import WEIGHT_TYPES
-from spikenm_compile.passes.select_kernels import EVENT_ROWS, LOOKUP_TABLES, STAGGERED_ROWS
+from spikenm_compile.passes.select_kernels import EVENT_ROWS, STAGGERED_ROWS
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.cpu import CPUS, Cpu, cpu_flags, detect
 from spikenm_compile.targets.native import Native
@@ -87,8 +86,8 @@ def test_staggered_weights_that_the_kernels_do_not_take(tmp_path: Path) -> None:
     graph = lower_staggered(b.output(b.mean(n)), x, pattern, 4)
     assert kernels(graph) == {
         "conv1": "dense-rows",
-        "dilated": LOOKUP_TABLES,
-        "grouped": "dense-rows",
+        "dilated": EVENT_ROWS,
+        "grouped": EVENT_ROWS,
         "unequal": EVENT_ROWS,
         "fc": EVENT_ROWS,
     }
@@ -126,7 +125,7 @@ def test_small_weights(tmp_path: Path, pattern: str, weight_type: str, cpu: Cpu)
     x = torch.rand(3, 2, 4, 4) + 0.5
     graph = lower_staggered(b.output(b.mean(n)), x, Pattern.parse(pattern), 3, weight_type)
     largest = {m.layer: int(m.weight.abs().max()) for m in graph.modules() if isinstance(m, IntConv2d)}
-    assert largest == {"conv1": 127} | dict.fromkeys(("conv2", "fc"), WEIGHT_TYPES[weight_type])
+    assert largest == {"conv1": 127} | dict.fromkeys(("conv2", "fc"), {"int7": 63, "int4": 7}[weight_type])
     rates = fires(graph, x)
     assert rates["lif1"] > 0.6
     assert 0.003 < rates["lif2"] < 0.95

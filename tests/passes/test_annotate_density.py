@@ -53,6 +53,12 @@ def test_the_share_is_over_samples_positions_and_steps() -> None:
     assert densities(graph) == [5 / 48, 5 / 48]
 
 
+def test_the_mean_is_of_the_levels_that_are_not_zero() -> None:
+    graph = two_layers()
+    AnnotateDensity(samples()).apply(graph)
+    assert [m.mean_level for m in graph.modules() if isinstance(m, IntConv2d)] == [(3 * 3 + 2 * 1) / 5, 1]
+
+
 def test_without_samples_nothing_is_known() -> None:
     graph = two_layers()
     assert not AnnotateDensity(None).apply(graph)

@@ -17,8 +17,9 @@ from spikenm_compile.ops import SPIKES, IntConv2d, Levels
 from spikenm_compile.passes.annotate_levels import AnnotateLevels
 from spikenm_compile.passes.convert_linear_to_conv import ConvertLinearToConv
 from spikenm_compile.passes.quantize_inputs import QuantizeInputs
-from spikenm_compile.passes.quantize_weights import LARGEST, QuantizeWeights, quantize_conv, quantize_weight
+from spikenm_compile.passes.quantize_weights import QuantizeWeights, quantize_conv
 from spikenm_compile.pattern import Pattern
+from spikenm_compile.weight_types import WEIGHT_TYPES, quantize_weight
 
 SIXTEENTHS = Levels(0, 255, 0.0625)
 
@@ -53,7 +54,7 @@ def test_a_weight_is_its_scale_times_a_whole_number_within_half_a_scale() -> Non
         weight = torch.randn(shape, generator=generator) * torch.rand(shape[0], 1, 1, 1, generator=generator) * 5
         q, scale = quantize_weight(weight)
         assert q.dtype is torch.int8
-        assert q.abs().flatten(1).amax(1).eq(LARGEST).all()
+        assert q.abs().flatten(1).amax(1).eq(WEIGHT_TYPES["int8"]).all()
         error = (q.double() * scale.view(-1, 1, 1, 1) - weight.double()).abs()
         assert (error <= scale.view(-1, 1, 1, 1) * 0.5 * (1 + 1e-12)).all()
 

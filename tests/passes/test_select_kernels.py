@@ -27,6 +27,7 @@ from spikenm_compile.passes.select_kernels import (
     ONNX_CONV,
     REASONS,
     REFUSALS,
+    SHARED_ROWS,
     SPARSE_TENSOR_CORE,
     SPIKE_ROWS,
     STAGGERED_ROWS,
@@ -36,7 +37,7 @@ from spikenm_compile.passes.select_kernels import (
 )
 from spikenm_compile.pattern import Pattern
 
-NATIVE = (STAGGERED_ROWS, EVENT_ROWS, LOOKUP_TABLES, DENSE_ROWS)
+NATIVE = (STAGGERED_ROWS, SHARED_ROWS, EVENT_ROWS, LOOKUP_TABLES, DENSE_ROWS)
 CUDA = (SPARSE_TENSOR_CORE, DENSE_TENSOR_CORE, CUDA_CORE)
 
 
@@ -63,13 +64,14 @@ def test_golden(check_golden: CheckGolden) -> None:
 
 
 CASES = [
-    (SPIKES, {}, EVENT_ROWS, "input is spikes: silent ones cost nothing"),
-    (Levels(0, 2), {}, DENSE_ROWS, "input is 0..2, not spikes"),
-    (Levels(0, 255, 0.0625), {}, DENSE_ROWS, "input is 0..255 × 0.0625, not spikes"),
-    (SPIKES, {"groups": 2}, DENSE_ROWS, "2 channel groups"),
-    (SPIKES, {"dilation": (2, 2)}, LOOKUP_TABLES, "dilation 2"),
-    (Levels(0, 2), {"groups": 2, "dilation": (2, 2)}, DENSE_ROWS, "input is 0..2, not spikes"),
-    (SPIKES, {"stride": (2, 2), "padding": (1, 1)}, EVENT_ROWS, "input is spikes: silent ones cost nothing"),
+    (SPIKES, {}, EVENT_ROWS, "silent inputs cost nothing"),
+    (Levels(0, 8), {}, EVENT_ROWS, "silent inputs cost nothing"),
+    (Levels(0, 9), {}, DENSE_ROWS, "input is 0..9, not spikes or small counts"),
+    (Levels(-1, 1), {}, DENSE_ROWS, "input is -1..1, not spikes or small counts"),
+    (Levels(0, 255, 0.0625), {}, DENSE_ROWS, "input is 0..255 × 0.0625, not spikes or small counts"),
+    (SPIKES, {"groups": 32}, DENSE_ROWS, "32 channel groups: event rows take 16 at most"),
+    (Levels(0, 2), {"groups": 2, "dilation": (2, 2)}, EVENT_ROWS, "silent inputs cost nothing"),
+    (SPIKES, {"stride": (2, 2), "padding": (1, 1)}, EVENT_ROWS, "silent inputs cost nothing"),
 ]
 
 
@@ -80,10 +82,11 @@ def test_the_first_family_that_takes_a_layer(levels: Levels, geometry: Any, fami
 
 STAGGERED_CASES: list[tuple[str, Any, str, str]] = [
     ("2:4@stagger", {}, STAGGERED_ROWS, "staggered weights: a spike reads one weight row a tap"),
-    ("2:4@stagger", {"dilation": (2, 2)}, LOOKUP_TABLES, "dilation 2"),
+    ("2:4@stagger", {"dilation": (2, 2)}, EVENT_ROWS, "dilation 2: staggered kernels take none"),
+    ("2:4@stagger", {"groups": 2}, EVENT_ROWS, "2 channel groups: staggered kernels take one"),
     ("1:3@stagger", {}, EVENT_ROWS, "4 outputs in 3 slabs: staggered kernels take equal slabs, 16 at most"),
     ("1:32@stagger", {}, EVENT_ROWS, "4 outputs in 32 slabs"),
-    ("2:4", {}, EVENT_ROWS, "input is spikes: silent ones cost nothing"),
+    ("2:4", {}, EVENT_ROWS, "silent inputs cost nothing"),
 ]
 
 
@@ -91,6 +94,26 @@ STAGGERED_CASES: list[tuple[str, Any, str, str]] = [
 def test_staggered_weights_have_a_family(pattern: str, geometry: Any, family: str, reason: str) -> None:
     conv = int_conv("conv", 96, **geometry)
     conv.pattern = Pattern.parse(pattern)
+    found, why = choose(conv, NATIVE)
+    assert (found, why[: len(reason)]) == (family, reason)
+
+
+SHARED_CASES: list[tuple[str, int, Any, str, str]] = [
+    ("64:2:4", 128, {}, SHARED_ROWS, "shared masks: a spike reads a weight row only for outputs that keep it"),
+    ("16:1:8", 128, {}, SHARED_ROWS, "shared masks"),
+    ("16:2:4", 16, {}, SHARED_ROWS, "shared masks"),
+    ("16:2:4", 128, {}, EVENT_ROWS, "64 outputs together use about 94 % of the inputs: lists of shared kernels pay up"),
+    ("4:1:8", 128, {}, EVENT_ROWS, "slabs of 4 outputs: shared kernels take 8 or more"),
+    ("64:2:4", 128, {"dilation": (2, 2)}, DENSE_ROWS, "dilation 2"),
+    ("64:2:4", 128, {"groups": 2}, DENSE_ROWS, "2 channel groups"),
+]
+
+
+@pytest.mark.parametrize(("pattern", "outputs", "geometry", "family", "reason"), SHARED_CASES)
+def test_shared_masks_have_a_family(pattern: str, outputs: int, geometry: Any, family: str, reason: str) -> None:
+    weight = torch.ones(outputs, 16 // geometry.get("groups", 1), 3, 3, dtype=torch.int8)
+    conv = IntConv2d(weight, torch.ones(outputs), torch.zeros(outputs), levels=SPIKES, **geometry)
+    conv.layer, conv.pattern = "conv", Pattern.parse(pattern)
     found, why = choose(conv, NATIVE)
     assert (found, why[: len(reason)]) == (family, reason)
 
@@ -169,8 +192,8 @@ def test_the_reason_is_added_to_that_of_the_pattern() -> None:
     SelectKernels(NATIVE).apply(graph)
     convs = [m for m in graph.modules() if isinstance(m, IntConv2d)]
     assert [(c.kernel, c.why) for c in convs] == [
-        (DENSE_ROWS, "packed; input is 0..255 × 0.0625, not spikes"),
-        (EVENT_ROWS, "packed; input is spikes: silent ones cost nothing"),
+        (DENSE_ROWS, "packed; input is 0..255 × 0.0625, not spikes or small counts"),
+        (EVENT_ROWS, "packed; silent inputs cost nothing"),
     ]
 
 
@@ -187,7 +210,7 @@ def test_times_that_are_known_decide() -> None:
         return convs
 
     first, second = select(0.25)
-    assert (first.kernel, first.why) == (DENSE_ROWS, "packed; input is 0..255 × 0.0625, not spikes")
+    assert (first.kernel, first.why) == (DENSE_ROWS, "packed; input is 0..255 × 0.0625, not spikes or small counts")
     assert second.kernel == DENSE_ROWS
     assert second.why == "packed; dense rows: 10 µs predicted at 25 % spikes, lookup tables 17 µs, event rows 46 µs"
     assert all(c.microseconds for c in (first, second))
@@ -196,7 +219,7 @@ def test_times_that_are_known_decide() -> None:
 
 def test_a_layer_whose_best_kernel_depends_on_its_spikes_has_two() -> None:
     """14400 multiplications a step take as long as 315 events: 35 % of those that 900 reads of spikes could give."""
-    costs = CpuCosts(128, Caches(2**15, 2**20), Amounts(calls=0, copied_events=14400, multiplied=315))
+    costs = CpuCosts(128, Caches(2**15, 2**20), Amounts(calls=0, copied_events=14400, multiplied=315, looked_up=10**6))
 
     def select(density: float) -> IntConv2d:
         graph = two_layers()
@@ -231,7 +254,9 @@ def test_kernels_whose_states_lie_otherwise_are_never_second_ones() -> None:
 
 def test_a_layer_that_no_family_takes_is_an_error() -> None:
     graph = two_layers()
-    message = r"layer 'conv1': no kernel family of the target takes it \(input is 0..255 × 0.0625, not spikes\); choose"
+    message = (
+        r"layer 'conv1': no kernel family of the target takes it \(input is 0..255 × 0.0625, not spikes or .*\); choose"
+    )
     with pytest.raises(PassError, match=message):
         SelectKernels((EVENT_ROWS,)).apply(graph)
 

@@ -26,6 +26,7 @@ from spikenm_compile.training.metrics import read_metrics
 from spikenm_compile.training.settings import Settings
 from spikenm_compile.training.step import Progress
 from spikenm_compile.training.trainer import run_training
+from spikenm_compile.weight_types import WeightType
 
 SETTINGS = Settings(epochs=3, batch_size=8, checkpoint_every=4, log_every=5)
 """15 steps."""
@@ -35,8 +36,8 @@ class Stop(Exception):  # noqa: N818
     pass
 
 
-def plain_net(settings: Settings, learner: LearnerName = "spikenm") -> TinyNet:
-    return masked_net(settings, norm=False, dropout=0.0, learner=learner)
+def plain_net(settings: Settings, learner: LearnerName = "spikenm", weight_type: WeightType | None = None) -> TinyNet:
+    return masked_net(settings, norm=False, dropout=0.0, learner=learner, weight_type=weight_type)
 
 
 def trained(
@@ -117,6 +118,20 @@ def test_every_learner_has_the_masks_of_one_process(tmp_path: Path, learner: Lea
     for state, seen in in_two_processes(lambda: state_and_masks(settings, learner=learner), tmp_path):
         assert close(net.state_dict(), state)
         assert torch.equal(torch.stack(masks), seen)
+
+
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_processes_that_train_in_whole_numbers_agree_bit_for_bit(tmp_path: Path, mode: str) -> None:
+    def run() -> object:
+        net = plain_net(SETTINGS, weight_type="int4")
+        run_training(net, samples(), replace(SETTINGS, distributed=mode))
+        return {name: whole(tensor) for name, tensor in net.state_dict().items()}
+
+    alone = plain_net(SETTINGS, weight_type="int4")
+    run_training(alone, samples(), SETTINGS)
+    first, second = in_two_processes(run, tmp_path)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert first["second.weight"].allclose(alone.second.weight, rtol=0.05, atol=2e-3)
 
 
 def test_fsdp_keeps_half_of_weights_logits_credits_and_optimiser_state(tmp_path: Path) -> None:

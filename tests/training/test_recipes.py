@@ -14,6 +14,7 @@ from torch import Tensor
 
 from spikenm_compile.cli import main
 from spikenm_compile.errors import InputError, PatternError
+from spikenm_compile.marks import trained_type
 from spikenm_compile.network import load_network
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.training import estimate
@@ -111,6 +112,33 @@ def test_a_recipe_is_read(tmp_path: Path) -> None:
     assert read_recipe(recipe.path, out=Path("o")).out == Path("o")
     assert read_recipe(recipe.path, ["network.name=my_net.py:make"]).network.is_file
     assert tomllib.loads(to_toml(recipe.tables)) == recipe.tables
+
+
+def test_whole_numbers_of_a_recipe(tmp_path: Path) -> None:
+    numbers = ["mask.weight_type=int4", "mask.weight_types.classifier=int7"]
+    mask = read_recipe(written(tmp_path), numbers).mask
+    assert (mask.options.weight_type, mask.weight_types) == ("int4", {"classifier": "int7"})
+    assert not mask.is_empty
+    dense = ["mask.pattern=dense", "mask.layers={}"]
+    assert read_recipe(written(tmp_path), dense).mask.is_empty
+    assert not read_recipe(written(tmp_path), [*dense, "mask.weight_type=int8"]).mask.is_empty
+    with pytest.raises(InputError, match=r"weight_type = 'int5' is not 'int8' or 'int7' or 'int4'; write weight_type"):
+        read_recipe(written(tmp_path), ["mask.weight_type=int5"])
+    with pytest.raises(
+        InputError, match=r"\[mask.weight_types\]: classifier = 'int5' is not 'int8' or 'int7' or 'int4'"
+    ):
+        read_recipe(written(tmp_path), ["mask.weight_types.classifier=int5"])
+
+
+def test_a_dense_network_trains_in_whole_numbers_and_is_built_from_its_recipe(tmp_path: Path) -> None:
+    recipe = written(tmp_path, RECIPE.partition("[mask]")[0] + RECIPE[RECIPE.index("[training]") :])
+    out, changes = tmp_path / "run", ["mask.pattern=dense", "mask.weight_type=int4", "training.batch_size=700"]
+    assert main(["train", str(recipe), "--out", str(out), *(w for c in changes for w in ("--set", c))]) == 0
+    model = load_network(str(out / "recipe.toml"), None).model
+    found = {name: trained_type(module) for name, module in model.named_modules() if hasattr(module, "weight")}
+    assert {found.pop(name) for name in list(found) if "norm" in name} == {None}
+    assert found == {"block1.conv": "int8", **dict.fromkeys(list(found)[1:], "int4")}
+    load_file(out / "weights.safetensors")
 
 
 @pytest.mark.parametrize(

@@ -71,6 +71,20 @@ def test_every_learner_resumes_with_the_same_bits(tmp_path: Path, learner: Learn
     assert same_state(expected, tiny_run(SHORT, tmp_path, resume=True, learner=learner))
 
 
+def test_a_training_in_whole_numbers_resumes_with_the_same_bits(tmp_path: Path) -> None:
+    expected = tiny_run(SHORT, weight_type="int4")
+    for step in (8, 13):  # in the search, and in the frozen tail
+        with pytest.raises(Stop):
+            tiny_run(SHORT, tmp_path, resume=True, observers=(stop_after(step),), weight_type="int4")
+    assert same_state(expected, tiny_run(SHORT, tmp_path, resume=True, weight_type="int4"))
+    with pytest.raises(CheckpointError, match=r"masks\.head\.baseline_decay=0\.99, and this one has None"):
+        tiny_run(SHORT, tmp_path, resume=True)
+    with pytest.raises(CheckpointError, match=r"masks\.head\.weight_type='int4', and this one has 'int7'"):
+        tiny_run(SHORT, tmp_path, resume=True, weight_type="int7")
+    floats = tiny_run(SHORT)
+    assert not torch.equal(floats.second.weight, expected.second.weight)
+
+
 def test_the_log_has_every_step_once_after_a_resume(tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     tiny_run(SHORT, whole)

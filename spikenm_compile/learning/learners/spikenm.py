@@ -92,9 +92,9 @@ class SpikeNM(WeightLogits):
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_events": None}
 
-    def adapted(self, state_dict: Mapping[str, Any], prefix: str) -> Mapping[str, Any]:
+    def adapted(self, state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         """A checkpoint without credit starts a new one; credit that nothing uses here is left out."""
-        own = {key: value for key, value in state_dict.items() if key.startswith(prefix)}
+        own = super().adapted(state_dict, prefix)
         if self.credit is None:
             own.pop(f"{prefix}credit", None)
         elif f"{prefix}nm" in own:

@@ -21,8 +21,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from spikenm_compile.learning.learner import Operation
 from spikenm_compile.learning.learners.sr_ste import SRSTE
-from spikenm_compile.learning.mask import Operation
 from spikenm_compile.learning.options import LearnerName, MaskOptions
 from spikenm_compile.pattern import Pattern
 

@@ -3,8 +3,9 @@
     for t, y, x:  start[t][y][x][class] = number of events before this pixel, counted over all lists before too
                   events[...]           = x · C + c for each spike c of the pixel
 
-There is one list, or one for each class of inputs of staggered weights (lowering.stagger); of such a list, C is the
-number of a pixel's inputs in a class, and c the rank among them.
+A count of n is n events. There is one list, or one for each group of channels, or one for each class of inputs of
+staggered weights (lowering.stagger); of such a list, C is the number of a pixel's inputs in a class, and c the rank
+among them.
 
 x counts from the halo's first column and y from its first row, so that a convolution needs no bounds: the events of the
 taps kx = 0..kw-1 at output x are the one run start[x] .. start[x + kw].
@@ -17,10 +18,12 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from spikenm_compile.lowering import tir
+from spikenm_compile.lowering.kernels.bit_positions import BYTE
 from spikenm_compile.lowering.kernels.event_run import COPIED
-from spikenm_compile.lowering.layout import WORD, Bits
+from spikenm_compile.lowering.kernels.list_writers import BitWriter, ClassWriter, ListWriter, WordWriter
+from spikenm_compile.lowering.layout import Bits
 from spikenm_compile.lowering.stagger import Stagger
-from spikenm_compile.lowering.tir import Expr, T
+from spikenm_compile.lowering.tir import Buffer, Expr, T
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class EventList:
 
     spikes: Bits
     stagger: Stagger | None = None
+    groups: int = 1
+    """Groups of channels, of which each has a list; 1 where weights are staggered."""
 
     @property
     def rows(self) -> int:
@@ -43,12 +48,17 @@ class EventList:
     @property
     def classes(self) -> int:
         """Number of lists."""
-        return 1 if self.stagger is None else self.stagger.classes
+        return self.groups if self.stagger is None else self.stagger.classes
 
     @property
     def inputs(self) -> int:
-        """Most events of one step."""
+        """Inputs of one step."""
         return self.spikes.height * self.spikes.width * self.spikes.channels
+
+    @property
+    def most_events(self) -> int:
+        """Most events of one step in one list."""
+        return self.inputs // self.classes * self.spikes.most
 
     @property
     def stride(self) -> int:
@@ -65,8 +75,19 @@ class EventList:
 
     def event(self, y: Expr, x: Expr, c: Expr) -> Expr:
         """What stands in the list for a spike."""
-        rank = c if self.stagger is None else self.stagger.rank(self.stagger.input_of(y, x, c))
-        return x * self.stride + rank
+        if self.stagger is not None:
+            return x * self.stride + self.stagger.rank(self.stagger.input_of(y, x, c))
+        return x * self.stride + c % self.stride
+
+    def class_of(self, y: Expr, x: Expr, c: Expr) -> Expr:
+        """The list that a spike belongs to."""
+        if self.stagger is not None:
+            return self.stagger.class_of(y, x, c)
+        return c // self.stride
+
+    def first_event(self, number: int, num_steps: Expr) -> Expr:
+        """Where a list begins; lists stand apart by as much as may be written behind the last event of one."""
+        return num_steps * (number * self.most_events) + number * BYTE
 
     def start_bytes(self, num_steps: int) -> int:
         """Size of `start`."""
@@ -74,7 +95,8 @@ class EventList:
 
     def event_bytes(self, num_steps: int) -> int:
         """Size of `events` when every neuron spikes, and what readers may read behind the last."""
-        return tir.bytes_of(self.dtype) * (num_steps * self.inputs + COPIED)
+        most = num_steps * self.most_events * self.classes
+        return tir.bytes_of(self.dtype) * (most + (self.classes - 1) * BYTE + COPIED)
 
 
 def build_event_list(name: str, lists: EventList) -> list[tirx.PrimFunc]:
@@ -84,21 +106,25 @@ def build_event_list(name: str, lists: EventList) -> list[tirx.PrimFunc]:
     with tir.kernel(name, params, functions) as ((words, start, events), num_steps):
         count = tir.local(lists.classes, "int32")
         for number in range(lists.classes):
-            tir.store(count, number, num_steps * (number * (lists.inputs // lists.classes)))
-        word = tir.variable("uint64", T.uint64(0))
+            tir.store(count, number, lists.first_event(number, num_steps))
+        writer = _writer(lists, events, count)
         every = tir.lanes(0, lists.classes)
         with T.serial(num_steps) as t, T.serial(lists.rows) as y:
             row = t * lists.rows + y
             first = row * (lists.columns + 1)
             with T.serial(lists.columns) as x:
                 tir.store(start, tir.lanes((first + x) * lists.classes, lists.classes), count[every])
-                for i in range(spikes.pixel):
-                    tir.store(word, 0, words[(row * lists.columns + x) * spikes.pixel + i])
-                    with T.While(word[0] != T.uint64(0)):
-                        c = i * WORD + tir.trailing_zeros(word[0])
-                        number = 0 if lists.stagger is None else lists.stagger.class_of(y, x, c)
-                        tir.store(events, count[number], T.cast(lists.event(y, x, c), lists.dtype))
-                        tir.store(count, number, count[number] + 1)
-                        tir.store(word, 0, word[0] & (word[0] - T.uint64(1)))
+                with T.serial(spikes.pixel) as i:
+                    word = tir.named(words[(row * lists.columns + x) * spikes.pixel + i])
+                    with T.If(word != T.uint64(0)), T.Then():
+                        writer.append(word, y, x, i if spikes.most == 1 else i % spikes.words)
             tir.store(start, tir.lanes((first + lists.columns) * lists.classes, lists.classes), count[every])
     return functions
+
+
+def _writer(lists: EventList, events: Buffer, count: Buffer) -> ListWriter:
+    if lists.classes == 1:
+        return WordWriter(events, count, lists.dtype, lists.stride)
+    if lists.stagger is not None and lists.stagger.repeats:
+        return ClassWriter(events, count, lists.dtype, lists.stride, lists.stagger)
+    return BitWriter(events, count, lists.dtype, lists.class_of, lists.event)

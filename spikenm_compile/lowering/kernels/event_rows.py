@@ -21,8 +21,8 @@ from tvm import tirx
 
 from spikenm_compile.lowering import tir
 from spikenm_compile.lowering.kernels.event_list import EventList
-from spikenm_compile.lowering.kernels.event_run import EventRun
-from spikenm_compile.lowering.kernels.row_sums import ROW_SUMS, RowSource
+from spikenm_compile.lowering.kernels.event_run import ROW_WORD, EventRun
+from spikenm_compile.lowering.kernels.row_sums import ROW_SUMS, RowSource, words_of
 from spikenm_compile.lowering.kernels.tile_output import TileOutput, output_params
 from spikenm_compile.lowering.layout import Bits, Floats, Geometry, Rows, Tile
 from spikenm_compile.lowering.tir import Buffer, Expr, T
@@ -53,7 +53,7 @@ def build_event_rows(name: str, layer: EventRows) -> list[tirx.PrimFunc]:
     with tir.kernel(name, params, functions) as (buffers, num_steps):
         start, events, rows, *rest = buffers
         for tile, number in layer.rows.loop_over(layer.lists.classes):
-            source = RowSource(tile, layer.rows.format, layer.never_overflows, rows)
+            source = RowSource(tile, layer.rows.format, layer.never_overflows, words_of(rows))
             with T.serial(layer.out.height) as y, T.serial(layer.out.width) as x:
                 outputs = [TileOutput(piece, layer.out, layer.neuron, rest) for piece in _pieces(layer, tile, number)]
                 for output in outputs:
@@ -79,17 +79,21 @@ def _pieces(layer: EventRows, tile: Tile, number: Expr) -> list[Tile]:
 
 def _sum_events(
     layer: EventRows, source: RowSource, number: Expr, start: Buffer, events: Buffer, t: Expr, y: Expr, x: Expr
-) -> Buffer:
+) -> Expr:
     """Σ of the weight rows of all events under the kernel at output (y, x)."""
     lists, g = layer.lists, layer.geometry
     row = y * g.stride[0] + (lists.spikes.halo - g.padding[0])
     column = x * g.stride[1] + (lists.spikes.halo - g.padding[1])
-    of_class = 0 if lists.stagger is None else lists.stagger.class_for(number, row, column)
+    of_class = number if lists.stagger is None else lists.stagger.class_for(number, row, column)
     sums = ROW_SUMS[layer.rows.format](source)
-    run = EventRun(events, layer.rows.num_rows, source.tile.row, layer.rows.num_rows, sums.room, sums.add)
-    with T.serial(g.kernel[0]) as ky:
-        pixel = (t * lists.rows + row + ky) * (lists.columns + 1) + column
-        first, stop = (start[(pixel + kx) * lists.classes + of_class] for kx in (0, g.kernel[1]))
-        run.add(first, stop, (ky * g.kernel[1] - column) * lists.stride)
+    row_words, most = source.tile.row // ROW_WORD, layer.rows.num_rows * lists.spikes.most
+    run = EventRun(events, layer.rows.num_rows, row_words, most, sums.room, sums.add, sums.unrolled)
+    # the taps of a kernel row are one run, or one each where dilation parts them
+    runs, taps = (1, g.kernel[1]) if g.dilation[1] == 1 else (g.kernel[1], 1)
+    with T.serial(g.kernel[0]) as ky, T.serial(runs) as kx:
+        x_in = column + kx * g.dilation[1]
+        pixel = (t * lists.rows + row + ky * g.dilation[0]) * (lists.columns + 1) + x_in
+        first, stop = (start[(pixel + step) * lists.classes + of_class] for step in (0, taps))
+        run.add(first, stop, (ky * g.kernel[1] + kx - x_in) * lists.stride)
     run.finish()
     return sums.total()

@@ -1,8 +1,9 @@
-"""The events of one output, gathered from the runs of its kernel rows into one list of where their weight rows start.
+"""The events of one output, gathered from the runs of its kernel rows into one list of the numbers of weight rows.
 
 Runs are short, and a loop that ends after a number of steps that nobody can foresee costs a CPU some twenty cycles: one
 loop over all events of an output is quicker than one for each run. Events are copied a vector at a time, behind the
-end of a run too, where the next run is written over them; rows of zeros fill the list up to a multiple of four.
+end of a run too, where the next run is written over them; rows of zeros fill the list up to the multiple that is
+processed at once.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from spikenm_compile.lowering.tir import Buffer, Expr, T
 
 COPIED = 32
 """Events that are copied at once: readers of a list may read so many behind its end."""
-UNROLLED = 4
-"""A gathered list is as long as a multiple of this."""
+ROW_WORD = 8
+"""Bytes of the words that rows are counted in: the most that addresses of x86 can be multiplied by."""
 LONGEST = 240
 """Entries of a list, which lies on the stack."""
 
@@ -26,25 +27,29 @@ class EventRun:
     Args:
         events: of the layer's input.
         num_rows: weight rows; the one behind them is of zeros.
-        row_bytes: of one.
+        row_words: size of one in words of ROW_WORD bytes.
         most: number of events that an output may have.
         room: number of events that `process` may be given at once.
-        process: adds the rows that start at the first `count` entries of an int32 list, a multiple of four.
+        process: adds the rows that start at the words in the first `count` entries of a list.
+        multiple: what `count` is a multiple of.
     """
 
     def __init__(
         self,
         events: Buffer,
         num_rows: int,
-        row_bytes: int,
+        row_words: int,
         most: int,
         room: int,
         process: Callable[[Buffer, Expr], None],
+        multiple: int,
     ) -> None:
-        self.events, self.num_rows, self.row_bytes, self.process = events, num_rows, row_bytes, process
-        self.room = min(room, LONGEST) - COPIED - UNROLLED
+        self.events, self.num_rows, self.row_words, self.process = events, num_rows, row_words, process
+        self.multiple = multiple
+        self.room = min(room, LONGEST) - COPIED - multiple
         self.may_overflow = most > self.room
-        self.list = tir.local(min(LONGEST, most + 2 * COPIED), "int32")
+        self.dtype = "uint16" if num_rows * row_words < 2**16 else "int32"
+        self.list = tir.local(min(LONGEST, most + 2 * COPIED), self.dtype)
         self.count = tir.variable("int32", T.int32(0))
 
     def add(self, first: Expr, stop: Expr, offset: Expr) -> None:
@@ -55,13 +60,13 @@ class EventRun:
                     self.finish()
             at = first + chunk * COPIED
             rows = tir.cast("int32", COPIED, self.events[tir.lanes(at, COPIED)]) + tir.splat(offset, COPIED)
-            starts = rows * tir.constant("int32", COPIED, self.row_bytes)
+            starts = tir.cast(self.dtype, COPIED, rows * tir.constant("int32", COPIED, self.row_words))
             tir.store(self.list, tir.lanes(self.count[0], COPIED), starts)
             tir.store(self.count, 0, self.count[0] + T.min(stop - at, COPIED))
 
     def finish(self) -> None:
         """Process what was gathered."""
-        zeros = tir.constant("int32", UNROLLED, self.num_rows * self.row_bytes)
-        tir.store(self.list, tir.lanes(self.count[0], UNROLLED), zeros)
-        self.process(self.list, (self.count[0] + (UNROLLED - 1)) // UNROLLED * UNROLLED)
+        zeros = tir.constant(self.dtype, self.multiple, self.num_rows * self.row_words)
+        tir.store(self.list, tir.lanes(self.count[0], self.multiple), zeros)
+        self.process(self.list, (self.count[0] + (self.multiple - 1)) // self.multiple * self.multiple)
         tir.store(self.count, 0, T.int32(0))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from spikenm_compile.equations import Evaluator
 from spikenm_compile.lowering import tir
-from spikenm_compile.lowering.kernels.spike_bits import SpikeBits
+from spikenm_compile.lowering.kernels.spike_bits import write_bits
 from spikenm_compile.lowering.kernels.tir_algebra import TirAlgebra
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats
 from spikenm_compile.lowering.tir import Buffer, Expr
@@ -60,17 +60,15 @@ class NeuronTile:
 
     def __init__(self, neuron: Neuron, out: Output, first: Expr, width: int, buffers: NeuronBuffers) -> None:
         self.neuron, self.out, self.first, self.width, self.buffers = neuron, out, first, width, buffers
-        self.evaluate = Evaluator(TirAlgebra(width))
+        self.algebra = TirAlgebra(width)
+        self.evaluate = Evaluator(self.algebra)
         self.lanes = tir.lanes(0, width)
         self.states = {name: tir.local(width, "float32") for name in neuron.states}
-        self.bits = SpikeBits(width) if isinstance(out, Bits) else None
 
     def load(self, y: Expr, x: Expr) -> None:
         """Before the time loop."""
         for name, local in self.states.items():
             tir.store(local, self.lanes, self.buffers.states[name][self._state_at(y, x)])
-        if self.bits is not None:
-            self.bits.clear()
 
     def step(self, currents: Sequence[Expr], t: Expr, y: Expr, x: Expr) -> None:
         """Inside the time loop: one step of all equations on a current for each input, and its output."""
@@ -80,11 +78,9 @@ class NeuronTile:
             if isinstance(value, float):
                 values[equation.name] = value
                 continue
-            # Each result is stored, so that it is computed once however often it is read.
-            name = equation.name
-            local = self.states[name] if name in self.states else tir.local(self.width, "float32")
-            tir.store(local, self.lanes, value)
-            values[equation.name] = local[self.lanes]
+            values[equation.name] = tir.named(value)
+            if equation.name in self.states:
+                tir.store(self.states[equation.name], self.lanes, values[equation.name])
         self._write(values[self.neuron.output], t, y, x)
 
     def save(self, y: Expr, x: Expr) -> None:
@@ -107,9 +103,12 @@ class NeuronTile:
         return tir.lanes(pixel * self.out.channels + self.first, self.width)
 
     def _write(self, value: Expr, t: Expr, y: Expr, x: Expr) -> None:
-        if self.bits is not None:
-            byte = self.out.at(t, y, x) * 8 + self.first // 8  # words are little-endian
-            self.bits.write(value, self.buffers.out, byte)
+        if isinstance(self.out, Bits):
+            for plane in range(self.out.most):
+                word = self.out.at(t, y, x) + plane * self.out.words
+                above = value if self.out.most == 1 else self.algebra.above(value, self.algebra.constant(plane))
+                # words are little-endian
+                write_bits(above, self.width, self.buffers.out, word * 8 + self.first // 8)
             return
         at = tir.lanes(self.out.at(t, y, x) + self.first, self.width)
         if isinstance(self.out, Bytes):

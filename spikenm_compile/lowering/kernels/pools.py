@@ -1,17 +1,18 @@
-"""Max pooling of spikes and of currents, sum pooling of whole numbers."""
+"""Max pooling of spikes, counts and currents, sum pooling of whole numbers."""
 
 from __future__ import annotations
 
 from tvm import tirx
 
 from spikenm_compile.lowering import tir
+from spikenm_compile.lowering.kernels.bit_joins import UnaryCounts
 from spikenm_compile.lowering.kernels.values import loop, read
 from spikenm_compile.lowering.layout import Bits, Bytes, Floats, Geometry
 from spikenm_compile.lowering.tir import Expr, T
 
 
 def build_max_pool_bits(name: str, spikes: Bits, g: Geometry, out: Bits) -> list[tirx.PrimFunc]:
-    """Kernel `(spikes, out, num_steps)`: the maximum of spikes is their OR; the halo is the padding."""
+    """Kernel `(spikes, out, num_steps)`: the maximum of counts is the OR of their bits; the halo is the padding."""
     functions = list[tirx.PrimFunc]()
     params = [tir.Param("spikes", "uint64"), tir.Param("out", "uint64")]
     words_of_pixel = Floats(out.height, out.width, out.pixel)
@@ -22,6 +23,19 @@ def build_max_pool_bits(name: str, spikes: Bits, g: Geometry, out: Bits) -> list
                 source = spikes.at(t, _input(row, ky, g, 0), _input(column, kx, g, 1)) + i
                 tir.store(word, 0, word[0] | words[source])
             tir.store(pooled, out.at(t, row, column) + i, word[0])
+    return functions
+
+
+def build_sum_pool_bits(name: str, spikes: Bits, g: Geometry, out: Bits) -> list[tirx.PrimFunc]:
+    """Kernel `(spikes, out, num_steps)`: sums of spikes and counts, in unary; the halo is the padding."""
+    functions = list[tirx.PrimFunc]()
+    params = [tir.Param("spikes", "uint64"), tir.Param("out", "uint64")]
+    with tir.kernel(name, params, functions) as ((words, pooled), num_steps):
+        with loop(Floats(out.height, out.width, out.words), num_steps) as (t, row, column, i):
+            count = UnaryCounts(out)
+            with T.serial(g.kernel[0]) as ky, T.serial(g.kernel[1]) as kx:
+                count.add_all(spikes, words, spikes.at(t, _input(row, ky, g, 0), _input(column, kx, g, 1)) + i)
+            count.write(pooled, out.at(t, row, column) + i)
     return functions
 
 

@@ -2,8 +2,9 @@
 
 Stored are, per layer, either all int8 weights [O, I, kh, kw], or N:M packed: `values` [O, kh, kw, I/M, N] and
 `metadata`, a little-endian stream of ⌈log2 M⌉ bits per value that gives its position in the group, followed by one
-zero byte (so that two bytes can always be read). A linear layer is stored with one tap and C·H·W channels in
-PyTorch's flatten order, and becomes a convolution with a kernel of H × W taps.
+zero byte (so that two bytes can always be read); outputs that share a mask have their positions in common. A linear
+layer is stored with one tap and C·H·W channels in PyTorch's flatten order, and becomes a convolution with a kernel of
+H × W taps.
 
 Staggered weights (lowering.stagger) are stored without metadata, since the kept members of a group are known.
 """
@@ -11,6 +12,7 @@ Staggered weights (lowering.stagger) are stored without metadata, since the kept
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from tvm import tirx
 
@@ -68,19 +70,35 @@ def build_prepare(name: str, stored: StoredWeight) -> list[tirx.PrimFunc]:
         _fill(stored, rows)
         for tile, group in stored.rows.loop_over(stored.groups):
             with T.serial(tile.width) as column:
-                target = _Column(stored, tile, column, rows)
                 output = _output(stored, group, tile.first + column)
-                if stored.pattern is None:
-                    _copy(stored, output, target, values)
-                else:
-                    _unpack(stored, stored.pattern, output, target, values, metadata)
+                give_weights(stored, output, _Column(stored, tile, column, rows), values, metadata)
     return functions
+
+
+class Target(Protocol):
+    """Who is given the weights of one output channel."""
+
+    def write(self, channel: Expr, tap: Expr, weight: Expr) -> None:
+        """Take the weight of a stored channel and tap."""
+
+
+def give_weights(stored: StoredWeight, output: Expr, target: Target, values: Buffer, metadata: Buffer) -> None:
+    """Give `target` all stored weights of one output channel."""
+    if stored.pattern is None:
+        _copy(stored, output, target, values)
+    else:
+        _unpack(stored, stored.pattern, output, target, values, metadata)
 
 
 def _fill(stored: StoredWeight, rows: Buffer) -> None:
     """Rows of zeros."""
-    even, odd = stored.rows.format.fill
-    with T.serial(stored.groups * stored.rows.num_bytes // 2) as i:
+    fill_rows(stored.rows.format, rows, stored.groups * stored.rows.num_bytes)
+
+
+def fill_rows(form: RowFormat, rows: Buffer, num_bytes: int) -> None:
+    """Zeros in so many bytes of rows."""
+    even, odd = form.fill
+    with T.serial(num_bytes // 2) as i:
         tir.store(rows, i * 2, T.int8(even))
         tir.store(rows, i * 2 + 1, T.int8(odd))
 
@@ -105,18 +123,26 @@ class _Column:
     def write(self, channel: Expr, tap: Expr, weight: Expr) -> None:
         """Write a weight of a stored channel and tap over a zero."""
         row_tap, row_channel = self.stored.place(channel, tap)
-        row = row_tap * self.stored.rows.channels + row_channel
-        slot = self.stored.rows.format.slot(self.column, self.tile.row)
-        at = self.tile.offset + row * self.tile.row + slot.byte
-        if self.stored.rows.format is not RowFormat.INT4:
-            tir.store(self.rows, at, T.cast(T.cast(weight, "int32") + slot.bias, "int8"))
-            return
-        other = T.bitwise_and(T.cast(self.rows[at], "int32"), T.shift_right(T.int32(0xF0), slot.shift))
-        code = T.shift_left(T.cast(weight, "int32") + slot.bias, slot.shift)
-        tir.store(self.rows, at, T.cast(T.bitwise_or(other, code), "int8"))
+        place = self.stored.rows.place(row_tap, row_channel)
+        write_weight(self.stored.rows.format, self.tile, self.column, place, weight, self.rows)
 
 
-def _copy(stored: StoredWeight, output: Expr, target: _Column, values: Buffer) -> None:
+def write_weight(
+    form: RowFormat, tile: Tile, column: Expr, place: tuple[Expr, Expr], weight: Expr, rows: Buffer
+) -> None:
+    """Write the weight of a column of the row, and of the half of a pair, at `place` over a zero."""
+    row, half = place
+    slot = form.slot(column, tile.row, half)
+    at = tile.offset + row * tile.row + slot.byte
+    if form is not RowFormat.INT4:
+        tir.store(rows, at, T.cast(T.cast(weight, "int32") + slot.bias, "int8"))
+        return
+    other = T.bitwise_and(T.cast(rows[at], "int32"), T.shift_right(T.int32(0xF0), slot.shift))
+    code = T.shift_left(T.cast(weight, "int32") + slot.bias, slot.shift)
+    tir.store(rows, at, T.cast(T.bitwise_or(other, code), "int8"))
+
+
+def _copy(stored: StoredWeight, output: Expr, target: Target, values: Buffer) -> None:
     """All weights of one output channel: stored [O, I, taps]."""
     with T.serial(stored.stored_channels) as channel, T.serial(stored.stored_taps) as tap:
         source = (output * stored.stored_channels + channel) * stored.stored_taps + tap
@@ -124,7 +150,7 @@ def _copy(stored: StoredWeight, output: Expr, target: _Column, values: Buffer) -
 
 
 def _unpack(
-    stored: StoredWeight, pattern: Pattern, output: Expr, target: _Column, values: Buffer, metadata: Buffer
+    stored: StoredWeight, pattern: Pattern, output: Expr, target: Target, values: Buffer, metadata: Buffer
 ) -> None:
     """The kept weights of one output channel: stored [O, taps, I/M, N]."""
     groups = stored.stored_channels // pattern.m
@@ -134,7 +160,8 @@ def _unpack(
             slabs = pattern.m // pattern.n
             position = (tap + nm_group + output * slabs // stored.num_outputs) % slabs + kept * slabs
         else:
-            position = position_of(pattern, metadata, source)
+            of_slab = ((output // pattern.v * stored.stored_taps + tap) * groups + nm_group) * pattern.n + kept
+            position = position_of(pattern, metadata, of_slab)
         target.write(nm_group * pattern.m + position, tap, values[source])
 
 

@@ -142,15 +142,17 @@ class _Weights:
 
     def _read_packed(self, weight: Buffer, pattern: Pattern, channel: Expr) -> None:
         with T.serial(pattern.n) as kept:
-            entry = self._group(pattern, channel) + kept
+            position = position_of(pattern, self.metadata, self._group(pattern, channel, pattern.v) + kept)
             # positions of a group differ; an entry that nothing was left for has the value 0
-            with T.If(position_of(pattern, self.metadata, entry) == channel % pattern.m), T.Then():
+            with T.If(position == channel % pattern.m), T.Then():
+                entry = self._group(pattern, channel) + kept
                 tir.store(weight, 0, weight[0] + T.cast(self.values[entry], "int32"))
 
-    def _group(self, pattern: Pattern, channel: Expr) -> Expr:
-        """Index of the first stored value of a channel's group."""
+    def _group(self, pattern: Pattern, channel: Expr, outputs: int = 1) -> Expr:
+        """Index of what is stored first for a channel's group, once for so many outputs."""
         groups = self.stored.channels // pattern.m
-        return ((self.output * self.stored.taps + self.tap) * groups + channel // pattern.m) * pattern.n
+        first = self.output // outputs * self.stored.taps + self.tap
+        return (first * groups + channel // pattern.m) * pattern.n
 
     def _take(self, weight: Buffer, index: Expr) -> None:
         tir.store(weight, 0, T.cast(self.values[index], "int32"))

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from spikenm_compile.lowering import tir
-from spikenm_compile.lowering.kernels.event_run import UNROLLED
+from spikenm_compile.lowering.kernels.event_run import ROW_WORD
 from spikenm_compile.lowering.layout import Tile
 from spikenm_compile.lowering.row_format import RowFormat
 from spikenm_compile.lowering.tir import Buffer, Expr, T
@@ -29,48 +29,54 @@ class RowSource:
     rows: Buffer
 
     def row(self, start: Expr, dtype: str, count: int) -> Expr:
-        """The tile's row that starts at byte `start` as `count` values of `dtype`."""
+        """The tile's row that starts at that word of eight bytes, as `count` values of `dtype`."""
         # 64-bit, so that LLVM may move the addition of the tile's offset out of the loop
-        first = T.cast(self.tile.offset, "int64") + T.cast(start, "int64")
-        value = self.rows[tir.lanes(first, self.tile.row)]
-        return value if dtype == "int8" else T.reinterpret(tir.vector(dtype, count), value)
+        first = T.cast(self.tile.offset // ROW_WORD, "int64") + T.cast(start, "int64")
+        return T.reinterpret(tir.vector(dtype, count), self.rows[tir.lanes(first, self.tile.row // ROW_WORD)])
+
+
+def words_of(rows: Buffer) -> Buffer:
+    """Rows of int8 as the words that they are counted in."""
+    return T.decl_buffer((tir.UNKNOWN_LENGTH,), "int64", data=rows.data, align=ROW_WORD)
 
 
 class RowSums(ABC):
     """Sums of the rows that `add` is told of, `total` of them all."""
+
+    unrolled = 4
+    """Rows that are added without asking whether there are more."""
 
     def __init__(self, source: RowSource) -> None:
         self.source = source
         self.columns = source.format.columns(source.tile.row)
         self.words = source.tile.row // 2
         self.at = tir.lanes(0, self.words)
-        self._make()
+        self.sums = self._make()
         self.count = tir.variable("int32", T.int32(0))
         """Rows in the sums of words, of which each brings its bias."""
-        self.narrow = tir.local(self.columns, "int16")
         self.wide = None if source.never_overflows else tir.local(self.columns, "int32")
         if self.wide is not None:
             tir.store(self.wide, tir.lanes(0, self.columns), tir.constant("int32", self.columns, 0))
 
     @abstractmethod
-    def _make(self) -> None:
-        """Make the sums of words, zero."""
+    def _make(self) -> list[Buffer]:
+        """Make the sums of words, zero, and tell all of them."""
 
     @abstractmethod
     def _add(self, rows: Buffer, count: Expr) -> None:
-        """Add the rows that start at the first `count` of `rows`, a multiple of four."""
+        """Add the rows whose numbers are the first `count` of `rows`, a multiple of `unrolled`."""
 
     @abstractmethod
-    def _read(self) -> None:
-        """Sums of words to `narrow`, in the order of the columns; the sums of words become zero."""
+    def _read(self) -> Expr:
+        """The sums of words in the order of the columns, int16."""
 
     @property
     def room(self) -> int:
         """Rows that `add` may be given at once: no int16 sum overflows on so many of the largest weights."""
-        return 2**15 // self.source.format.largest - UNROLLED if self.wide is not None else 2**15
+        return 2**15 // self.source.format.largest - self.unrolled if self.wide is not None else 2**15
 
     def add(self, rows: Buffer, count: Expr) -> None:
-        """Add the rows that start at the first `count` of `rows`, a multiple of four."""
+        """Add the rows whose numbers are the first `count` of `rows`, a multiple of `unrolled`."""
         self._add(rows, count)
         tir.store(self.count, 0, self.count[0] + count)
         if self.wide is not None:
@@ -78,16 +84,14 @@ class RowSums(ABC):
 
     def _widen(self, wide: Buffer) -> None:
         lanes = tir.lanes(0, self.columns)
-        self._read()
-        tir.store(wide, lanes, wide[lanes] + tir.cast("int32", self.columns, self.narrow[lanes]))
+        tir.store(wide, lanes, wide[lanes] + tir.cast("int32", self.columns, tir.named(self._read())))
+        for sums in self.sums:
+            tir.store(sums, self.at, tir.constant("int16", self.words, 0))
         tir.store(self.count, 0, T.int32(0))
 
-    def total(self) -> Buffer:
-        """All that was added, in the order of the columns."""
-        if self.wide is not None:
-            return self.wide
-        self._read()
-        return self.narrow
+    def total(self) -> Expr:
+        """All that was added, in the order of the columns, int16 or int32."""
+        return tir.named(self._read() if self.wide is None else self.wide[tir.lanes(0, self.columns)])
 
     def _bias(self) -> Expr:
         return tir.splat(T.cast(self.count[0] * self.source.format.bias, "int16"), self.words)
@@ -104,25 +108,23 @@ class RowSums(ABC):
 class ByteRowSums(RowSums):
     """Rows of int8."""
 
-    def _make(self) -> None:
+    def _make(self) -> list[Buffer]:
         self.both, self.odd = self._new_words(), self._new_words()
+        return [self.both, self.odd]
 
     def _add(self, rows: Buffer, count: Expr) -> None:
-        with T.serial(count // UNROLLED) as four:
-            for i in range(UNROLLED):
-                self._add_words(self.source.row(rows[four * UNROLLED + i], "int16", self.words))
+        with T.serial(count // self.unrolled) as step:
+            for i in range(self.unrolled):
+                self._add_words(self.source.row(rows[step * self.unrolled + i], "int16", self.words))
 
     def _add_words(self, value: Expr) -> None:
         tir.store(self.both, self.at, self.both[self.at] + value)
         tir.store(self.odd, self.at, self.odd[self.at] + self._shifted(value))
 
-    def _read(self) -> None:
-        odd = self.odd[self.at]
+    def _read(self) -> Expr:
+        odd = tir.named(self.odd[self.at])
         even = self.both[self.at] - T.shift_left(odd, tir.constant("int16", self.words, 8)) - self._bias()
-        tir.store(self.narrow, self.at, even)
-        tir.store(self.narrow, tir.lanes(self.words, self.words), odd)
-        for sums in (self.both, self.odd):
-            tir.store(sums, self.at, tir.constant("int16", self.words, 0))
+        return tir.join([even, odd], range(self.columns))
 
 
 class PairedRowSums(ByteRowSums):
@@ -130,9 +132,9 @@ class PairedRowSums(ByteRowSums):
 
     def _add(self, rows: Buffer, count: Expr) -> None:
         row_bytes = self.source.tile.row
-        with T.serial(count // UNROLLED) as four:
-            for pair in range(0, UNROLLED, 2):
-                at = four * UNROLLED + pair
+        with T.serial(count // self.unrolled) as step:
+            for pair in range(0, self.unrolled, 2):
+                at = step * self.unrolled + pair
                 both = self.source.row(rows[at], "int8", row_bytes) + self.source.row(rows[at + 1], "int8", row_bytes)
                 self._add_words(T.reinterpret(tir.vector("int16", self.words), both))
 
@@ -140,24 +142,25 @@ class PairedRowSums(ByteRowSums):
 class NibbleRowSums(RowSums):
     """Rows of int4, two columns a byte."""
 
-    def _make(self) -> None:
+    unrolled = NIBBLE_EVENTS
+
+    def _make(self) -> list[Buffer]:
         row_bytes = self.source.tile.row
         self.bytes = tir.lanes(0, row_bytes)
         self.all, self.high = tir.local(row_bytes, "uint8"), tir.local(row_bytes, "uint8")
         self.quarters = [self._new_words() for _ in range(4)]
+        return self.quarters
 
     def _add(self, rows: Buffer, count: Expr) -> None:
         row_bytes = self.source.tile.row
         four = tir.constant("uint8", row_bytes, 4)
-        with T.serial((count + (NIBBLE_EVENTS - 1)) // NIBBLE_EVENTS) as chunk:
-            start = chunk * NIBBLE_EVENTS
+        with T.serial(count // NIBBLE_EVENTS) as chunk:
             for sums in (self.all, self.high):
                 tir.store(sums, self.bytes, tir.constant("uint8", row_bytes, 0))
-            with T.serial(T.min(NIBBLE_EVENTS, count - start) // UNROLLED) as quad:
-                for i in range(UNROLLED):
-                    value = self.source.row(rows[start + quad * UNROLLED + i], "uint8", row_bytes)
-                    tir.store(self.all, self.bytes, self.all[self.bytes] + value)
-                    tir.store(self.high, self.bytes, self.high[self.bytes] + T.shift_right(value, four))
+            for i in range(NIBBLE_EVENTS):
+                value = self.source.row(rows[chunk * NIBBLE_EVENTS + i], "uint8", row_bytes)
+                tir.store(self.all, self.bytes, self.all[self.bytes] + value)
+                tir.store(self.high, self.bytes, self.high[self.bytes] + T.shift_right(value, four))
             self._add_nibbles(self.all[self.bytes] - T.shift_left(self.high[self.bytes], four), self.quarters[:2])
             self._add_nibbles(self.high[self.bytes], self.quarters[2:])
 
@@ -168,10 +171,9 @@ class NibbleRowSums(RowSums):
         for quarter, part in zip(even_and_odd, (even, self._shifted(words, "uint16")), strict=True):
             tir.store(quarter, self.at, quarter[self.at] + tir.cast("int16", self.words, part))
 
-    def _read(self) -> None:
-        for number, quarter in enumerate(self.quarters):
-            tir.store(self.narrow, tir.lanes(number * self.words, self.words), quarter[self.at] - self._bias())
-            tir.store(quarter, self.at, tir.constant("int16", self.words, 0))
+    def _read(self) -> Expr:
+        bias = tir.named(self._bias())
+        return tir.join([quarter[self.at] - bias for quarter in self.quarters], range(self.columns))
 
 
 ROW_SUMS: dict[RowFormat, type[RowSums]] = {

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
+from tvm import tirx
+
 from spikenm_compile.lowering import tir
-from spikenm_compile.lowering.tir import Buffer, Expr
-
-BYTE_TO_BIT = 0x0102040810204080
-"""Product of this and eight bytes that are 0 or 1 has byte i as bit 56 + i: eight spikes to one byte, no carry."""
+from spikenm_compile.lowering.tir import Buffer, Expr, T
 
 
-class SpikeBits:
-    """One byte for each of `count` spikes, in whole groups of eight; those behind the last spike stay zero."""
-
-    def __init__(self, count: int) -> None:
-        self.count, self.size = count, -(-count // 8) * 8
-        self.flags = tir.local(self.size, "uint8")
-
-    def clear(self) -> None:
-        """Once before the time loop."""
-        tir.store(self.flags, tir.lanes(0, self.size), tir.constant("uint8", self.size, 0))
-
-    def write(self, spikes: Expr, memory: Buffer, byte: Expr) -> None:
-        """Write the spikes as bits from byte index `byte` of `memory` (uint8) on."""
-        one, zero = (tir.constant("uint8", self.count, value) for value in (1, 0))
-        is_silent = tir.equal(spikes, tir.constant("float32", self.count, 0.0))
-        tir.store(self.flags, tir.lanes(0, self.count), tir.select(is_silent, zero, one))
-        for group in range(self.size // 8):
-            word = tir.T.reinterpret("uint64", self.flags[tir.lanes(group * 8, 8)])
-            packed = tir.T.shift_right(word * tir.T.uint64(BYTE_TO_BIT), tir.T.uint64(56))
-            tir.store(memory, byte + group, tir.T.cast(packed, "uint8"))
+def write_bits(spikes: Expr, count: int, memory: Buffer, byte: Expr) -> None:
+    """Write `count` spikes as bits from byte index `byte` of `memory` (uint8) on, in whole bytes, filled with zeros."""
+    num_bytes = -(-count // 8)
+    is_spike = tirx.Not(tir.equal(spikes, tir.constant("float32", count, 0.0)))
+    if count % 8:
+        silent = tir.constant("bool", num_bytes * 8 - count, 0)
+        is_spike = tir.join([is_spike, silent], range(num_bytes * 8))
+    bits = T.reinterpret(tir.vector("uint8", num_bytes), T.cast(is_spike, f"uint1x{num_bytes * 8}"))
+    tir.store(memory, tir.lanes(byte, num_bytes), bits)

@@ -36,10 +36,10 @@ class TileOutput:
         if self.neurons is not None:
             self.neurons.load(y, x)
 
-    def write(self, total: Buffer, t: Expr, y: Expr, x: Expr, *, column: int = 0) -> None:
-        """Inside the time loop: integer sums, in `total` from a column on, to spikes or current of step t."""
+    def write(self, total: Expr, t: Expr, y: Expr, x: Expr, *, column: int = 0) -> None:
+        """Inside the time loop: integer sums, lanes of `total` from a column on, to spikes or current of step t."""
         width, channels = self.tile.width, tir.lanes(self.tile.first, self.tile.width)
-        product = tir.cast("float32", width, total[tir.lanes(column, width)]) * self.scale[channels]
+        product = tir.cast("float32", width, tir.part(total, column, width)) * self.scale[channels]
         current = tir.fence(product, width) + self.bias[channels]
         if self.neurons is not None:
             self.neurons.step([current], t, y, x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -53,12 +54,13 @@ def loop(layout: Layout, num_steps: Expr) -> Iterator[tuple[Expr, Expr, Expr, Ex
 
 def read(layout: Layout, buffer: Buffer, t: Expr, y: Expr, x: Expr, c: Expr, dtype: str) -> Expr:
     """One value as `dtype`."""
-    value = buffer[layout.element(t, y, x, c)]
+    at = layout.element(t, y, x, c)
     if isinstance(layout, Bits):
-        bit = T.shift_right(value, T.cast(c % WORD, "uint64")) & T.uint64(1)
+        planes = (buffer[at + plane * layout.words] for plane in range(layout.most))
+        bits = (T.shift_right(word, T.cast(c % WORD, "uint64")) & T.uint64(1) for word in planes)
         # Where CPUs have no instruction from 64 bits to float, a function would be called that libraries do not have.
-        value = T.cast(bit, "int32")
-    return T.cast(value, dtype)
+        return T.cast(functools.reduce(operator.add, (T.cast(bit, "int32") for bit in bits)), dtype)
+    return T.cast(buffer[at], dtype)
 
 
 def apply(operation: Operation, left: Expr, right: Expr) -> Expr:
