@@ -11,7 +11,10 @@ from spikenm_compile.costs.layer_call import LayerCall
 from spikenm_compile.costs.trials import Kernel, Machine, Timing, Trial, key_of
 from spikenm_compile.pattern import Pattern
 
-OTHERS = dict.fromkeys(("2:4@stagger", "1:4@stagger", "1:8@stagger"), STAGGERED_ROWS)
+OTHERS = {
+    **dict.fromkeys(("2:4@stagger", "1:4@stagger", "1:8@stagger"), STAGGERED_ROWS),
+    **dict.fromkeys(("64:2:4", "64:1:8"), SHARED_ROWS),
+}
 """Patterns whose saving is looked at -> the family that takes them beside those that take any."""
 WORTH_A_WORD = 0.1
 """Share of the time that a pattern must save to be named."""
@@ -93,8 +96,13 @@ def _others(call: LayerCall) -> list[tuple[str, LayerCall]]:
     """The layer under the patterns that it could have."""
     patterns = [(text, Pattern.parse(text)) for text in OTHERS]
     grouped = call.inputs if call.is_linear else call.channels
-    fits = [(text, p) for text, p in patterns if p.divides(grouped) and call.outputs % (p.m // p.n) == 0]
+    fits = [(text, p) for text, p in patterns if p.divides(grouped) and call.outputs % _slabs_of(p) == 0]
     return [(text, replace(call, pattern=pattern)) for text, pattern in fits if pattern != call.pattern]
+
+
+def _slabs_of(pattern: Pattern) -> int:
+    """What the outputs must split into: equal slabs, so many or of so many outputs."""
+    return pattern.m // pattern.n if pattern.staggered else pattern.v
 
 
 def _reason(call: LayerCall, times: Mapping[str, float], how: str, source: str) -> str:

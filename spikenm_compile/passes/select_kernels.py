@@ -47,10 +47,6 @@ CUDA_CORE = "cuda-core"
 ONNX_CONV = "onnx-conv"
 """The convolution of an ONNX runtime: dense, whatever the weights and the input."""
 
-BY_POSITION = frozenset({LOOKUP_TABLES})
-"""Families whose states lie position by position of a channel, not channel by channel of a position: a layer with two
-kernels has both from the one sort or from the other."""
-
 QUAD = 4
 """Consecutive channels of which a 2:4 instruction multiplies two."""
 TENSOR_CORE_UNIT = 32
@@ -96,8 +92,7 @@ class SelectKernels(Pass):
             conv.savings = self.advisor.savings(call, taking)
             if len(taking) > 1 or advice.tile_width is not None:
                 reason = f"{reason}; {advice.reason}" if _refusals(conv, self.families) else advice.reason
-            beside = [family for family in taking if (family in BY_POSITION) == (conv.kernel in BY_POSITION)]
-            conv.alternative = self._alternative(call, beside, conv.kernel)
+            conv.alternative = self._alternative(call, taking, conv.kernel)
             reason += _words_of(conv.alternative)
         conv.why = f"{conv.why}; {reason}{_small_weights(conv)}"
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from layer_call_examples import CALL, call
 
 from spikenm_compile.costs.advice import Advice, Advisor, format_time
-from spikenm_compile.costs.amounts import DENSE_ROWS, EVENT_ROWS, STAGGERED_ROWS, Amounts, Caches
+from spikenm_compile.costs.amounts import DENSE_ROWS, EVENT_ROWS, SHARED_ROWS, STAGGERED_ROWS, Amounts, Caches
 from spikenm_compile.costs.cpu_costs import CpuCosts
 from spikenm_compile.costs.trials import Kernel, Machine, Timing, Trial, key_of
 
@@ -66,7 +66,9 @@ def test_patterns_that_would_save_time_are_named() -> None:
     staggered, now = (COSTS.microseconds(call(p, outputs=512), f) for p, f in SAVING)
     assert f"1:4@stagger here would save {100 * (1 - staggered / now):.0f} %" in Advisor(COSTS).savings(wide, ROWS)
     named = Advisor(COSTS).savings(wide, ROWS).split(", ")
-    assert [text.split()[0] for text in named] == ["2:4@stagger", "1:4@stagger", "1:8@stagger"]
+    assert [text.split()[0] for text in named] == ["2:4@stagger", "1:4@stagger", "1:8@stagger", "64:2:4", "64:1:8"]
+    shared = COSTS.microseconds(call("64:1:8", outputs=512), SHARED_ROWS)
+    assert f"64:1:8 here would save {100 * (1 - shared / now):.0f} %" in named
     assert Advisor(COSTS).savings(call("1:8@stagger", outputs=512), FAMILIES) == ""
 
 

@@ -22,13 +22,13 @@ from spikenm_compile.passes.pipelines import lowering
 from spikenm_compile.passes.quantize_inputs import choose_levels
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets import get_target
-from spikenm_compile.weight_types import WEIGHT_TYPES
+from spikenm_compile.weight_types import WEIGHT_TYPES, WeightType
 
 PATTERNS = ("2:4", "1:4", "2:8", "1:8", "1:16", "2:4@stagger", "1:8@stagger", "16:2:4", "64:1:8")
 CHANNELS = (1, 3, 16, 17, 48, 63, 64, 65, 100)
 
 
-def network(draw: random.Random, pattern: Pattern, weight_type: str) -> tuple[GraphModule, Tensor]:
+def network(draw: random.Random, pattern: Pattern, weight_type: WeightType) -> tuple[GraphModule, Tensor]:
     """Channels, kernels, strides, paddings, dilations, groups and numbers of steps at random."""
     size = draw.choice((1, 2, 5, 8))
     b, channels = StepGraphBuilder((3, size, size)), [3, *draw.choices(CHANNELS, k=3)]
@@ -54,7 +54,7 @@ def network(draw: random.Random, pattern: Pattern, weight_type: str) -> tuple[Gr
         for i, (pattern, weight_type, rows) in enumerate(itertools.product(PATTERNS, WEIGHT_TYPES, ("dense", "sparse")))
     ],
 )
-def test_networks_at_random(tmp_path: Path, seed: int, pattern: str, weight_type: str, rows: Rows) -> None:
+def test_networks_at_random(tmp_path: Path, seed: int, pattern: str, weight_type: WeightType, rows: Rows) -> None:
     graph, x = network(random.Random(seed), Pattern.parse(pattern), weight_type)
     assert max(fires(graph, x).values()) > 0
     CNetwork.write(graph, tmp_path, rows=rows).check(x)
