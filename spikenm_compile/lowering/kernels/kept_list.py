@@ -43,7 +43,7 @@ class KeptList:
             Its length, filled up with the row of zeros to a multiple of `unrolled`.
         """
         slabs, unit = self.slabs, self._unit()
-        end = _End(slabs, T.cast(first, "int64"))
+        end = _End(slabs, first)
         with T.serial(slabs.kernel[0]) as ky:
             spikes, words = pixel + ky * slabs.spikes.row, ky * slabs.run
             with T.serial(slabs.run // unit) as i:
@@ -54,7 +54,7 @@ class KeptList:
         unrolled = ROW_SUMS[slabs.rows.format].unrolled
         zeros = tir.constant(slabs.dtype, unrolled, slabs.rows.num_rows)
         tir.store(self.entries, tir.lanes(end.at[0], unrolled), zeros)
-        return (T.cast(end.at[0], "int32") - first + (unrolled - 1)) // unrolled * unrolled
+        return (end.at[0] - first + (unrolled - 1)) // unrolled * unrolled
 
     def _unit(self) -> int:
         """Words of one pass of the loop: whole joins."""
@@ -71,7 +71,7 @@ class KeptList:
             bits = together[0]
             for i, more in enumerate(together[1:], start=1):
                 bits = T.bitwise_or(bits, T.shift_left(more, T.uint64(i * slots)))
-            self._append(end, tir.variable("uint64", bits)[0], len(together) * slots)
+            self._append(end, tir.variable("uint64", bits)[0], (word + first) * slots, len(together) * slots)
 
     def _kept(self, spikes: Expr, word: Expr, num_words: int) -> Sequence[Expr]:
         """The bits under the pattern of each word, moved together."""
@@ -91,14 +91,14 @@ class KeptList:
             tir.store(kept, lanes, T.bitwise_or(T.bitwise_xor(kept[lanes], moved), nearer))
         return [kept[i] for i in range(num_words)]
 
-    def _append(self, end: _End, bits: Expr, num_bits: int) -> None:
-        """Append the numbers of the set bits among the next `num_bits`."""
+    def _append(self, end: _End, bits: Expr, number: Expr, num_bits: int) -> None:
+        """Append the numbers of the set bits among the next `num_bits`, the first of which is `number`."""
         for low in range(0, num_bits, end.lanes):
-            part = T.shift_right(bits, T.uint64(low))
+            part, numbers = T.shift_right(bits, T.uint64(low)), end.numbers(number + low)
             if self.slabs.tools.has_compress:
-                entries, count = self._compressed(T.cast(part, "uint16"), end.numbers)
+                entries, count = self._compressed(T.cast(part, "uint16"), numbers)
             else:
-                entries, count = self._of_byte(T.bitwise_and(part, T.uint64(VALUES_OF_BYTE - 1)), end.numbers)
+                entries, count = self._of_byte(T.bitwise_and(part, T.uint64(VALUES_OF_BYTE - 1)), numbers)
             tir.store(self.entries, tir.lanes(end.at[0], end.lanes), entries)
             end.advance(count, min(end.lanes, num_bits - low))
 
@@ -114,27 +114,33 @@ class KeptList:
 
     def _of_byte(self, byte: Expr, numbers: Expr) -> tuple[Expr, Expr]:
         """(the numbers of the set bits among 8, how many)."""
-        value = tir.variable("int64", T.cast(byte, "int64"))[0]
+        value = tir.variable("int32", T.cast(byte, "int32"))[0]
         positions = self.table[tir.lanes(value * BYTE, BYTE)]
         return tir.cast(self.slabs.dtype, BYTE, positions) + numbers, self.table[VALUES_OF_BYTE * BYTE + value]
 
 
 class _End:
-    """Where a list ends, and the numbers of the rows that come next: vectors that go on by constants."""
+    """Where a list ends, and the numbers of the rows that come next.
+
+    AVX-512 makes a vector of a number in one instruction. Elsewhere that takes up to four, and a vector goes on by
+    constants instead.
+    """
 
     def __init__(self, slabs: SharedSlabs, first: Expr) -> None:
-        self.at = tir.variable("int64", first)
-        self.dtype, self.lanes = slabs.dtype, APPENDED if slabs.tools.has_compress else BYTE
-        self._numbers, self._all = tir.local(self.lanes, self.dtype), tir.lanes(0, self.lanes)
-        zeros = tir.constant(self.dtype, self.lanes, 0)
-        tir.store(self._numbers, self._all, T.ramp(0, 1, self.lanes) if slabs.tools.has_compress else zeros)
+        self.at = tir.variable("int32", first)
+        self.lanes = APPENDED if slabs.tools.has_compress else BYTE
+        self._dtype, self._all = slabs.dtype, tir.lanes(0, self.lanes)
+        self._numbers = None if slabs.tools.has_compress else tir.local(self.lanes, self._dtype)
+        if self._numbers is not None:
+            tir.store(self._numbers, self._all, tir.constant(self._dtype, self.lanes, 0))
 
-    @property
-    def numbers(self) -> Expr:
-        """Of the next bits; where a table adds the positions, all that of the first."""
-        return self._numbers[self._all]
+    def numbers(self, number: Expr) -> Expr:
+        """Of the next bits, the first of which is `number`; where a table adds the positions, all that of the first."""
+        return tir.lanes(number, self.lanes) if self._numbers is None else self._numbers[self._all]
 
     def advance(self, appended: Expr, num_bits: int) -> None:
         """So many entries behind, and so many bits on."""
-        tir.store(self.at, 0, self.at[0] + T.cast(appended, "int64"))
-        tir.store(self._numbers, self._all, self.numbers + tir.constant(self.dtype, self.lanes, num_bits))
+        tir.store(self.at, 0, self.at[0] + T.cast(appended, "int32"))
+        if self._numbers is not None:
+            behind = self._numbers[self._all] + tir.constant(self._dtype, self.lanes, num_bits)
+            tir.store(self._numbers, self._all, behind)
