@@ -24,13 +24,10 @@ from benchmarks.arm_gemms import LOOP_MAC, CountedGemm, count_gemm, instructions
 from benchmarks.arm_layers import count_layer
 from benchmarks.arm_loops import MODELS, Loop
 from benchmarks.cpu_workloads import Shape, make_layer
-from spikenm_compile.lowering.kernels.row_sums import ROW_SUMS
-from spikenm_compile.lowering.row_format import format_of
 from spikenm_compile.ops import IntConvNeuron
 from spikenm_compile.passes.select_kernels import EVENT_ROWS, STAGGERED_ROWS
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.cpu import CORTEX_A72, CORTEX_A76, Cpu
-from spikenm_compile.weight_types import WEIGHT_TYPES, WeightType
 
 NUM_STEPS, NUM_INPUTS, DENSITY = 4, 2, 0.1
 LAYERS = {"c64@32": Shape(64, 64, 32), "c128@16": Shape(128, 128, 16), "c256@8": Shape(256, 256, 8)}
@@ -43,7 +40,7 @@ class Variant:
     """A pattern with a type of weights."""
 
     pattern: str
-    weights: WeightType
+    weights: str
 
     def __str__(self) -> str:
         return f"{self.pattern} {self.weights}"
@@ -95,9 +92,9 @@ def mca_table(name: str = "c128@16") -> Iterator[str]:
     shape = LAYERS[name]
     for variant in VARIANTS[:3]:
         loop = count_layer(layer_of(shape, variant), inputs_of(shape)[:1], CORTEX_A72).loops[0]
-        width = min(CORTEX_A72.tile_width, shape.outputs)
-        events = ROW_SUMS[format_of(WEIGHT_TYPES[variant.weights], width)].unrolled
-        yield _cycles(f"{events} events, {variant.weights}", loop, events * width)
+        weights = loop.vector_bytes * (2 if variant.weights == "int4" else 1)
+        rows = weights // min(CORTEX_A72.tile_width, shape.outputs)
+        yield _cycles(f"{rows} rows of {variant.weights}", loop, weights)
     for cpu in CORES.values():
         peer = instructions_of(cpu)
         yield _cycles(peer, gemm_of(shape, cpu).loop, LOOP_MAC[peer])

@@ -49,6 +49,12 @@ class Loop:
         return len(self.instructions) * self.runs
 
     @property
+    def vector_bytes(self) -> int:
+        """Bytes that a round loads into vector registers, without those that wait on the stack."""
+        loads = [i.operands for i in self.instructions if i.name in ("ldp", "ldr", "ldur") and "[sp" not in i.operands]
+        return sum(16 * len(re.findall(r"\bq\d", operands)) for operands in loads)
+
+    @property
     def assembly(self) -> str:
         """As an assembler reads it."""
         *body, last = self.instructions

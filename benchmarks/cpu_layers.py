@@ -42,7 +42,7 @@ def compile_variants(shape: Shape, variants: Sequence[Variant], cpu: Cpu, exampl
     kernels = Kernels({v: layer_of(shape, v) for v in variants if fits(shape, v)}, {}, {})
     for variant, layer in kernels.layers.items():
         for family in layer.families():
-            name = _work_of(family, variant)
+            name = _work_of(layer, family, variant)
             kernels.names[variant, family] = name
             if name not in kernels.calls:
                 kernels.calls[name] = layer.compile(layer.with_family(family), cpu, example)
@@ -60,12 +60,15 @@ def fits(shape: Shape, variant: Variant) -> bool:
     return Pattern.parse(variant.pattern).v <= shape.outputs
 
 
-def _work_of(family: str, variant: Variant) -> str:
-    """Equal for variants whose kernels do the same: dense rows multiply zeros, event rows add them."""
+def _work_of(layer: TimedLayer, family: str, variant: Variant) -> str:
+    """Equal for variants whose kernels do the same: dense rows multiply zeros, event rows add them, and a family that
+    takes weights without a pattern makes nothing of masks that are learned, shared or not.
+    """
+    pattern = Pattern.parse(variant.pattern)
     if family == DENSE_ROWS:
         return family
-    if family == EVENT_ROWS:
-        return f"{family} {Pattern.parse(variant.pattern).plain} {variant.weight_type}"
+    if family == EVENT_ROWS or (not pattern.staggered and layer.takes_any_weights(family)):
+        return f"{family} {pattern.plain} {variant.weight_type}"
     return f"{family} {variant}"
 
 

@@ -42,6 +42,12 @@ class TimedLayer:
         """Those of the target that take it, best first."""
         return [f for f in get_target(TARGET).families if REFUSALS[f](conv_of(self.layer)) is None]
 
+    def takes_any_weights(self, family: str) -> bool:
+        """Whether a family takes the layer without its pattern too."""
+        conv = conv_of(_without_kernel(self.layer))
+        conv.pattern = None
+        return REFUSALS[family](conv) is None
+
     def with_family(self, family: str) -> Layer:
         """The layer, computed by the kernel of a family as it usually is."""
         layer = _without_kernel(self.layer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from spikenm_compile.errors import ToolError
 
 HIDDEN = ("c64-128@32/2", "c64-128@16", "c128-256@16/2", "c128-256@8", "c256-512@8/2", "c256-512@4")
 """Layers whose times are not drawn over density: they look like their neighbours'."""
+COLOURS = 64
+"""Of a picture."""
 DRAWN = tuple(str(variant) for variant in GOALS)
 Draw = Callable[[Any, Sequence[Row]], None]
 """Figure and rows."""
@@ -28,6 +31,7 @@ def write_plots(folder: Path) -> None:
     """
     try:
         from matplotlib.figure import Figure
+        from PIL import Image
     except ImportError as error:
         raise ToolError("matplotlib is not installed; it draws the pictures; pip install matplotlib") from error
     for name, draw in PICTURES.items():
@@ -35,12 +39,18 @@ def write_plots(folder: Path) -> None:
         if rows:
             figure = Figure(figsize=(8.4, 6.4), layout="constrained")
             draw(figure, rows)
-            figure.savefig(folder / f"{name}.png", dpi=70, metadata={"Software": None})
+            drawn = io.BytesIO()
+            figure.savefig(drawn, dpi=80)
+            # few colours make a small file
+            Image.open(drawn).convert("RGB").quantize(COLOURS).save(folder / f"{name}.png", optimize=True)
 
 
 def _grid(figure: Any, count: int) -> list[Any]:
     """So many axes in two columns."""
-    return list(figure.subplots(-(-count // 2), 2, squeeze=False).flat)[:count]
+    every = list(figure.subplots(-(-count // 2), 2, squeeze=False).flat)
+    for spare in every[count:]:
+        spare.set_visible(False)
+    return every[:count]
 
 
 def _lines(figure: Any, rows: Sequence[Row]) -> None:
@@ -76,7 +86,8 @@ def _networks(figure: Any, rows: Sequence[Row]) -> None:
 
 
 def _layers(figure: Any, rows: Sequence[Row]) -> None:
-    places = [place for place in dict.fromkeys(row.place for row in rows) if place not in HIDDEN]
+    measured = dict.fromkeys(row.place for row in rows)
+    places = [place for place in measured if place not in HIDDEN] or list(measured)
     for axes, place in zip(_grid(figure, len(places)), places, strict=True):
         densities = sorted({row.x for row in at(rows, place)})
         for name in DRAWN:

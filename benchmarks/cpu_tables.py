@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def write_tables(folder: Path, root: Path) -> None:
         )
     table = markdown(network_table(networks.rows, HEADLINE))
     replace_table(root / README, f"{_origin(networks.about)}\n\n{table}")
-    replace_table(root / DOCS, "\n\n".join(_sections(parts)))
+    replace_table(root / DOCS, "\n\n".join([*_sections(parts), *_pictures(folder, (root / DOCS).parent)]))
 
 
 def _sections(parts: dict[str, Results]) -> Iterator[str]:
@@ -57,6 +58,13 @@ def _sections(parts: dict[str, Results]) -> Iterator[str]:
             slow = slow_text(results.rows) if name in ("layers", "recorded") else ""
             yield f"**{title}.** {_origin(results.about)}{slow}"
             yield markdown(TABLES[name](results.rows))
+
+
+def _pictures(folder: Path, seen_from: Path) -> Iterator[str]:
+    names = [path.name for path in sorted(folder.glob("*.png"))]
+    if names:
+        where = os.path.relpath(folder, seen_from)
+        yield "Pictures: " + ", ".join(f"[{name.removesuffix('.png')}]({where}/{name})" for name in names) + "."
 
 
 def _origin(about: About) -> str:

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif options.command == "measure":
         write_points(measure(runs, options.weights, options.rounds), POINTS)
     elif options.command == "tables":
-        print(write_report(read_points(POINTS), FOLDER / "README.md"))
+        print(write_report(read_points(POINTS), Store(FOLDER), Store(), FOLDER / "README.md"))
     else:
         plot(over_splits(read_points(POINTS)), FOLDER / "frontier.png")
     return 0

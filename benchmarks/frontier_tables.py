@@ -5,14 +5,16 @@ from __future__ import annotations
 import platform
 import statistics
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnxruntime
 
 from benchmarks.frontier_measure import CONVOLUTIONS, OURS, Point
-from benchmarks.frontier_nets import PATTERNS, PEER_WIDTHS, WIDTHS
-from benchmarks.learning_statistics import NOTHING, markdown
+from benchmarks.frontier_nets import PATTERNS, PEER_WIDTHS, WIDTHS, weight_type_of
+from benchmarks.learning_runs import Measured, Run, sorted_options
+from benchmarks.learning_statistics import NOTHING, Summary, difference_text, markdown
+from benchmarks.learning_store import Store
 from spikenm_compile.targets.cpu import detect
 from spikenm_compile.weight_types import WEIGHT_TYPES
 
@@ -75,15 +77,22 @@ def quickest_at(ours: Sequence[Deployed], accuracy: float) -> Deployed | None:
     return min(good, key=lambda n: n.microseconds, default=None)
 
 
-def write_report(points: Sequence[Point], path: Path) -> str:
-    """Write the tables."""
-    text = "\n\n".join(_report(over_splits(points))) + "\n"
+def write_report(points: Sequence[Point], trained: Store, floats: Store, path: Path) -> str:
+    """Write the tables.
+
+    Args:
+        points: what was measured.
+        trained: networks of the frontier, in PyTorch.
+        floats: the same networks trained in floats, where they are known.
+        path: of the file.
+    """
+    text = "\n\n".join(_report(over_splits(points), trained, floats)) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return text
 
 
-def _report(networks: list[Deployed]) -> Iterator[str]:
+def _report(networks: list[Deployed], trained: Store, floats: Store) -> Iterator[str]:
     ours = [network for network in networks if network.side == OURS]
     splits = max((network.splits for network in networks), default=0)
     yield "# Accuracy against microseconds"
@@ -92,6 +101,12 @@ def _report(networks: list[Deployed]) -> Iterator[str]:
     yield _matched(networks, ours)
     yield "## Trained in whole numbers, by pattern"
     yield from _by_pattern(ours)
+    yield "## What whole numbers cost a training"
+    yield (
+        "Networks above against the same trained in floats (benchmarks/results/learning), on the same split, in\n"
+        "PyTorch: mean ± standard error (networks)."
+    )
+    yield _cost_of_types(trained, floats)
     yield "![accuracy against microseconds](frontier.png)"
 
 
@@ -123,6 +138,23 @@ def _match(peer: Deployed, networks: Sequence[Deployed], ours: Sequence[Deployed
     times = peer.microseconds / found.microseconds
     mark = "" if times >= GOAL else " (below the goal)"
     return name, str(found), f"{times:.1f}{mark}", f"{bare.microseconds / found.microseconds:.1f}" if bare else NOTHING
+
+
+def _cost_of_types(trained: Store, floats: Store) -> str:
+    """Differences to trainings in floats by type of weights."""
+    rows: list[list[str]] = []
+    for kind in WEIGHT_TYPES:
+        pairs = [(m, twin) for run, m in trained if weight_type_of(run) == kind and (twin := _twin(run, floats))]
+        points = Summary.of(m.accuracy - twin.accuracy for m, twin in pairs)
+        losses = Summary.of(m.loss - twin.loss for m, twin in pairs)
+        rows.append([kind, difference_text(points), difference_text(losses, 3)])
+    return markdown(("weights", "Δ points", "Δ cross-entropy"), rows)
+
+
+def _twin(run: Run, floats: Store) -> Measured | None:
+    """The result of the same training in floats."""
+    options = {name: value for name, value in run.options if name != "weight_type"}
+    return floats.of(replace(run, options=sorted_options(options))).get(run.split)
 
 
 def _by_pattern(ours: Sequence[Deployed]) -> Iterator[str]:

@@ -58,10 +58,16 @@ def type_of_largest(magnitude: int) -> WeightType:
     )
 
 
-def quantize_weight(weight: Tensor, weight_type: str = "int8") -> tuple[Tensor, Tensor]:
-    """Float [O, ...] to (int8 [O, ...], float64 scale [O]); a channel of zeros gets scale 1."""
+def quantize_weight(weight: Tensor, weight_type: str = "int8", scale: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Float [O, ...] to (int8 [O, ...], float64 scale [O]); a channel of zeros gets scale 1.
+
+    Args:
+        weight: [O, ...].
+        weight_type: of the whole numbers, or `auto`.
+        scale: [O], where it is known already.
+    """
     chosen = smallest_type(weight) if weight_type == AUTO else _known(weight_type)
-    scale = weight_scale(weight, chosen)
+    scale = weight_scale(weight, chosen) if scale is None else scale
     return _rounded(weight.detach().double(), scale, WEIGHT_TYPES[chosen]).to(torch.int8), scale
 
 

@@ -76,7 +76,14 @@ def test_each_command_runs(tiny: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert cpu.main(["tables", "--root", str(tiny), *out]) == 0
     assert "stale" not in (tiny / "README.md").read_text()
     docs = (tiny / "docs" / "cpu_kernels.md").read_text()
-    for word in ("before\n", "2:4@stagger int8", "python -m benchmarks.cpu networks --only small", "R²", "\nafter\n"):
+    for word in (
+        "before\n",
+        "2:4@stagger int8",
+        "python -m benchmarks.cpu networks --only small",
+        "R²",
+        "[lines](../lines.png)",
+        "\nafter\n",
+    ):
         assert word in docs
 
 
@@ -125,6 +132,15 @@ def test_what_build_chooses_is_a_family_or_something_of_its_own() -> None:
     assert conv_of(timed.layer).kernel == ""
     conv_of(built).tile_width = 8
     assert timed.usual_family(built) is None
+
+
+def test_kernels_of_equal_work_are_compiled_once() -> None:
+    variants = [Variant(pattern, "int8") for pattern in ("2:4", "4:2:4", "2:4@stagger")]
+    example = random_spikes(TINY.input, 4, 0.5, np.random.default_rng(0))
+    kernels = cpu_layers.compile_variants(TINY, variants, detect(), example)
+    assert len({kernels.names[variant, EVENT_ROWS] for variant in variants}) == 1
+    assert len({name for (_, family), name in kernels.names.items() if family == DENSE_ROWS}) == 1
+    assert f"{STAGGERED_ROWS} 2:4@stagger int8" in kernels.calls
 
 
 @pytest.mark.parametrize("make", [float_model, qdq_model, channels_last_model])

@@ -12,7 +12,7 @@ from benchmarks.frontier_measure import OURS, Contender, Point, measure, read_po
 from benchmarks.frontier_nets import name_of, peer, planned, train, whole
 from benchmarks.frontier_peers import bare_convolutions
 from benchmarks.frontier_tables import frontier_of, over_splits, quickest_at, write_report
-from benchmarks.learning_runs import Run, sorted_options
+from benchmarks.learning_runs import Measured, Run, sorted_options
 from benchmarks.learning_store import Store
 
 
@@ -74,7 +74,14 @@ def test_the_quickest_that_is_as_accurate() -> None:
 def test_the_report_marks_what_misses_the_goal(tmp_path: Path) -> None:
     dense = [point("int8", "8", 80.0, 100.0, pattern="dense"), point("int8", "16", 85.0, 50.0, pattern="dense")]
     bare = point("convolutions", "8", 80.0, 24.0, pattern="dense")
-    text = write_report([*dense, bare, point(OURS, "16", 88.0, 20.0)], tmp_path / "README.md")
+    trained, floats = Store(tmp_path / "trained"), Store(tmp_path / "floats")
+    for width, gain in ((32, 1.0), (64, 3.0)):
+        run, twin = (replace(run, split=0) for run in (whole(width, "dense", "int4"), peer(width)))
+        trained.remember(run, Measured(80.0 + gain, 0.5, 0.1, 1.0))
+        floats.remember(twin, Measured(80.0, 0.6, 0.1, 1.0))
+    points = [*dense, bare, point(OURS, "16", 88.0, 20.0)]
+    text = write_report(points, trained, floats, tmp_path / "README.md")
+    assert "| int4 | +2.0 ± 1.0 (2) | -0.100 ± 0.000 (2) |" in text
     assert "| int8, 8 wide | 80.0, 100 µs | 16 wide, 2:4, int4 | 88.0, 20 µs | 5.0 | 1.2 |" in text
     assert "| int8, 16 wide | 85.0, 50 µs | 16 wide, 2:4, int4 | 88.0, 20 µs | 2.5 (below the goal) | – |" in text
 

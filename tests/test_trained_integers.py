@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from recurrent_networks import RECURRENT_MODELS
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.fx import GraphModule
@@ -21,7 +22,7 @@ from spikenm_compile.network import Network, load_weights
 from spikenm_compile.ops import IntConv2d
 from spikenm_compile.training.evaluation import reset_neurons
 from spikenm_compile.training.event_digits import EventDigitsNet
-from spikenm_compile.weight_types import WEIGHT_TYPES, WeightType, quantize_weight
+from spikenm_compile.weight_types import WEIGHT_TYPES, WeightType, quantize_weight, round_weight
 
 STEPS = 5
 CONVOLUTIONS = [f"block{i}.conv" for i in (1, 2, 3, 4)]
@@ -142,6 +143,22 @@ def test_weights_that_are_not_folded_yet_are_folded_as_they_were_trained(tmp_pat
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
     assert [trained_type(other.model.get_submodule(name)) for name in CONVOLUTIONS] == ["int8", "int4", "int4", "int4"]
     assert other.model.get_submodule("block3.conv").nm_pattern == Pattern(1, 4)
+
+
+def test_a_layer_that_is_split_keeps_the_integers_of_the_whole() -> None:
+    """SpikingJelly's container reads its input and its previous spikes as one vector."""
+    model = RECURRENT_MODELS["spikingjelly"]()
+    spikes = (torch.rand(4, 3, 16, generator=torch.Generator().manual_seed(0)) < 0.5).float()
+    transform(model, None, weight_type="int4", example_inputs=spikes, report=None)
+    whole = fold(model).eval().get_submodule("cell.rc").get_parameter("weight").detach()
+    with torch.no_grad():
+        whole[:, :32] /= 8.0  # the largest weights are those of the previous spikes
+        whole.copy_(round_weight(whole, "int4"))
+    expected = quantize_weight(whole, "int4")[0]
+    found = deployed(lower(model, spikes))
+    parts = torch.cat([found[f"cell.rc.{i}"].flatten(1) for i in (0, 1)], 1)
+    assert torch.equal(parts, expected)
+    assert found["cell.rc.0"].abs().max() < 7
 
 
 def test_the_artifact_computes_what_the_folded_network_computes(tmp_path: Path) -> None:

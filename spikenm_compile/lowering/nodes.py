@@ -23,13 +23,15 @@ def source_of(node: Node) -> Node:
 
 
 def size_of(node: Node) -> tuple[int, int, int]:
-    """Height, width and channels of a node's value [C] or [C, H, W]."""
+    """Height, width and channels of a node's value [C], [C, L] or [C, H, W]."""
     shape: tuple[int, ...] = node.meta[SHAPE]
     if len(shape) == 1:
         return 1, 1, shape[0]
+    if len(shape) == 2:
+        return 1, shape[1], shape[0]
     if len(shape) != 3:
         raise PassError(
-            f"'{node.name}' has {len(shape)} dimensions {list(shape)}; kernels take [C] and [C, H, W], so "
+            f"'{node.name}' has {len(shape)} dimensions {list(shape)}; kernels take [C], [C, L] and [C, H, W], so "
             f"reshape it or build for onnx"
         )
     return shape[1], shape[2], shape[0]

@@ -68,5 +68,6 @@ def _indices(numbers: range) -> list[Expr]:
 
 
 tvm_ffi.get_global_func("ir.RegisterOp")(NAME, "a0 * b0 + a1 * b1 of pairs")
+tvm.ir.register_op_attr(NAME, "TScriptPrinterName", "spikenm_pair_products")
 tvm.ir.register_op_attr(NAME, "TCallEffectKind", tirx.CallEffectKind.Pure.value)
 tirx.register_intrin_lowering(NAME, "llvm", f=_lower)

@@ -28,6 +28,7 @@ from spikenm_compile.graph import (
 )
 from spikenm_compile.marks import copy_marks
 from spikenm_compile.passes.base import Pass
+from spikenm_compile.passes.convert_conv1d_to_conv2d import ConvertConv1dToConv2d
 from spikenm_compile.passes.fold_batchnorm import FoldBatchNorm
 
 
@@ -48,7 +49,7 @@ class ConvertLinearToConv(Pass):
     """
 
     name: ClassVar[str] = "convert-linear-to-conv"
-    runs_after: ClassVar[tuple[type[Pass], ...]] = (FoldBatchNorm,)
+    runs_after: ClassVar[tuple[type[Pass], ...]] = (FoldBatchNorm, ConvertConv1dToConv2d)
 
     def apply(self, graph_module: GraphModule) -> bool:
         """Every value with one dimension gets two more of size 1."""

@@ -10,6 +10,7 @@ from spikenm_compile.passes.annotate_density import AnnotateDensity
 from spikenm_compile.passes.annotate_levels import AnnotateLevels
 from spikenm_compile.passes.base import Pass
 from spikenm_compile.passes.convert_avg_pool_to_sum import ConvertAvgPoolToSum
+from spikenm_compile.passes.convert_conv1d_to_conv2d import ConvertConv1dToConv2d
 from spikenm_compile.passes.convert_linear_to_conv import ConvertLinearToConv
 from spikenm_compile.passes.fold_batchnorm import FoldBatchNorm
 from spikenm_compile.passes.fuse_neuron import FuseNeuron
@@ -49,6 +50,7 @@ def lowering(
         HoistTimeInvariant(),
         # fewer kinds of layer
         FoldBatchNorm(),
+        ConvertConv1dToConv2d(),
         ConvertLinearToConv(),
         # whole numbers
         QuantizeInputs(levels),

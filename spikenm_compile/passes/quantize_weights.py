@@ -19,7 +19,7 @@ from torch.fx import GraphModule, Node
 
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import LAYER, LEVELS, clean_up, module_of
-from spikenm_compile.marks import trained_type
+from spikenm_compile.marks import trained_scale, trained_type
 from spikenm_compile.ops import IntConv2d, Levels, pair
 from spikenm_compile.passes.annotate_levels import AnnotateLevels
 from spikenm_compile.passes.base import Pass
@@ -99,7 +99,7 @@ def quantize_conv(conv: nn.Conv2d, levels: Levels, layer: str, weight_type: str 
             f"a training that did not diverge"
         )
     asked = weight_type if levels.is_unary else "int8"
-    weight, scale = quantize_weight(conv.weight, trained_type(conv) or asked)
+    weight, scale = quantize_weight(conv.weight, trained_type(conv) or asked, trained_scale(conv))
     bias = torch.zeros(conv.out_channels) if conv.bias is None else conv.bias.detach().float()
     new = IntConv2d(
         weight,

@@ -17,7 +17,9 @@ from torch.fx import GraphModule, Node
 
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import LAYER, REGION, SHAPE, add_module, clean_up, module_of
+from spikenm_compile.marks import WEIGHT_SCALE, WEIGHT_TYPE, trained_type
 from spikenm_compile.passes.base import Pass
+from spikenm_compile.weight_types import weight_scale
 
 
 @dataclass(frozen=True)
@@ -33,8 +35,9 @@ class SplitConcatenation(Pass):
         %rc_1: [B, 64] = Linear[rc_1](%previous)    the others
         %rc: [B, 64] = add(%rc_0, %rc_1)
 
-    The layers are named `rc.0` and `rc.1`. A part keeps the pattern that `fold` marked where it starts at a group. Sums
-    are rounded in another order: a membrane potential may differ in its last bit.
+    The layers are named `rc.0` and `rc.1`. A part keeps the pattern that `fold` marked where it starts at a group, and
+    the whole numbers that the layer was trained in. Sums are rounded in another order: a membrane potential may differ
+    in its last bit.
 
     Errors: a concatenation that anything but a linear layer reads, or of anything but vectors.
     """
@@ -95,4 +98,7 @@ def _columns(linear: nn.Linear, first: int, count: int) -> nn.Linear:
     pattern = getattr(linear, "nm_pattern", None)
     if pattern is not None and first % pattern.m == 0 and pattern.divides(count):
         part.nm_pattern = pattern.plain if pattern.staggered and first else pattern  # its groups count from 0 again
+    if (kind := trained_type(linear)) is not None:
+        setattr(part, WEIGHT_TYPE, kind)
+        setattr(part, WEIGHT_SCALE, weight_scale(linear.weight, kind))
     return part.eval()

@@ -118,9 +118,9 @@ _ZEN4 = Amounts(
     widened=1.76,
     updates=0.483,
     indexed=0.03,
-    looked_up=0.6,
-    moved_digits=1.2,
-    updates_of_planes=0.1,
+    looked_up=0.38,
+    moved_digits=0.55,
+    updates_of_planes=0.13,
     multiplied=0.0168,
     # by hand, from layers without spikes
     masked_words=0.25,

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from lowering.lowered_examples import int_conv
-from torch import Tensor
+from step_graphs import StepGraphBuilder, randomize
+from torch import Tensor, nn
 
 from spikenm_compile.graph import run_steps
 from spikenm_compile.neurons import leaky
 from spikenm_compile.ops import SPIKES, IntConv2d, IntConvNeuron, Levels, NeuronStep
+from spikenm_compile.package import write_package
+from spikenm_compile.passes.base import run_pipeline
+from spikenm_compile.passes.pipelines import lowering
 from spikenm_compile.passes.select_kernels import DENSE_ROWS, EVENT_ROWS
+from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.cpu import CPUS, Cpu, cpu_flags, detect
+from spikenm_compile.targets.native import Native
 from spikenm_compile.tuning.native_layer import NativeLayer
 from spikenm_compile.tuning.one_layer import one_layer
+from spikenm_compile.verification import verify
 
 RUNNABLE = [cpu for cpu in CPUS if cpu.machine == detect().machine and cpu_flags().issuperset(cpu.features)]
 
@@ -116,3 +125,29 @@ def name(case: Case) -> str:
 @pytest.mark.parametrize("case", [*EVENTS, *DENSE], ids=name)
 def test_a_layer(case: Case, cpu: Cpu) -> None:
     check(case, cpu, fused=case.fused)
+
+
+def test_counts_of_the_input_and_a_residual_of_many(tmp_path: Path) -> None:
+    """Bytes to planes, sums of counts of both, and a sum that no longer fits: it is bytes again."""
+    b = StepGraphBuilder((70, 5, 4), per_step=True)
+    s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(70, 66, 3, padding=1), b.x))
+    total = s
+    for i in range(2, 5):
+        s = b.neuron(f"lif{i}", b.layer(f"conv{i}", nn.Conv2d(66, 66, 1), total))
+        total = b.function(operator.add, b.function(operator.add, total, total), s)
+    n = b.layer("fc", nn.Linear(66 * 20, 5), b.layer("flatten", nn.Flatten(), total))
+    x = torch.randint(0, 6, (3, 4, 70, 5, 4), generator=torch.Generator().manual_seed(0)).float()
+    graph = b.output(b.mean(n))
+    randomize(graph, 0)
+    graph.meta["num_steps"] = 3
+    graph = run_pipeline(lowering(Levels(0, 5), Pattern(2, 4), Native().families), graph)
+    layers = {m.layer: (m.levels.high, m.kernel) for m in graph.modules() if isinstance(m, IntConv2d)}
+    assert layers == {
+        "conv1": (5, EVENT_ROWS),
+        "conv2": (1, EVENT_ROWS),
+        "conv3": (3, EVENT_ROWS),
+        "conv4": (7, EVENT_ROWS),
+        "fc": (15, DENSE_ROWS),
+    }
+    write_package(graph, Native(), tmp_path / "a", name="counts", pattern=Pattern(2, 4), samples=x)
+    assert all(result.passed and result.compared for result in verify(tmp_path / "a", {"given": x}))

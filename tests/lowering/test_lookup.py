@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import operator
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +45,10 @@ def lower_tables(graph: GraphModule, x: Tensor, pattern: str, num_steps: int, we
 
 def check(graph: GraphModule, x: Tensor, out: Path, cpu: Cpu) -> None:
     assert all(0.002 < rate < 0.98 for rate in fires(graph, x).values()), fires(graph, x)
+    compare(graph, x, out, cpu)
+
+
+def compare(graph: GraphModule, x: Tensor, out: Path, cpu: Cpu) -> None:
     write_package(graph, Native(cpu=cpu), out, name="test", pattern=Pattern(2, 4), samples=x)
     for result in verify(out, {"given": x}):
         assert result.passed, result
@@ -54,13 +59,21 @@ def kernels(graph: GraphModule) -> list[str]:
     return [m.kernel for m in graph.modules() if isinstance(m, IntConv2d)]
 
 
-@pytest.mark.parametrize("cpu", RUNNABLE, ids=lambda cpu: cpu.name)
+CHAINS = [("1:8@stagger", "int8", 18, 2), ("2:4", "int4", 5, 3), ("1:3@stagger", "int7", 2, 1)]
+QUICK = list(zip(itertools.cycle(RUNNABLE), CHAINS, strict=False))
+"""Each CPU once, and each chain."""
+
+
 @pytest.mark.parametrize(
-    ("pattern", "weight_type", "size", "steps"),
-    [("1:8@stagger", "int8", 18, 2), ("2:4", "int4", 5, 3), ("1:3@stagger", "int7", 2, 1)],
+    ("cpu", "chain"),
+    [
+        pytest.param(cpu, chain, id=f"{cpu.name} {chain[0]}", marks=() if (cpu, chain) in QUICK else pytest.mark.long)
+        for cpu, chain in itertools.product(RUNNABLE, CHAINS)
+    ],
 )
-def test_a_chain(tmp_path: Path, cpu: Cpu, pattern: str, weight_type: str, size: int, steps: int) -> None:
+def test_a_chain(tmp_path: Path, cpu: Cpu, chain: tuple[str, str, int, int]) -> None:
     """Strides, dilation, kernels that are not square, images of more than a block, slabs that are no whole bytes."""
+    pattern, weight_type, size, steps = chain
     m, neuron = Pattern.parse(pattern).m, leaky(2.0, v_threshold=0.3)
     b = StepGraphBuilder((2, size, size))
     s = b.neuron("lif1", b.layer("conv1", nn.Conv2d(2, 9 * m, 3, padding=1), b.x), neuron)
@@ -127,3 +140,26 @@ def test_every_cpu_has_the_instruction() -> None:
     shuffles = {cpu.name: cpu.shuffle for cpu in (*CPUS, *EDGE_CPUS)}
     assert all(shuffles.values())
     assert replace(ARMV7_NEON, shuffle=None).bit_tools.shuffle is None
+
+
+CHANNELS = (1, 3, 8, 16, 17, 48, 63, 64, 65, 96, 100, 144)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(24))
+def test_awkward_shapes(tmp_path: Path, seed: int) -> None:
+    """Patterns, types of weights, channels, sizes, strides, paddings, dilations and numbers of steps at random."""
+    draw = random.Random(seed)
+    pattern = draw.choice(("2:4", "1:8", "2:4@stagger", "1:4@stagger", "1:8@stagger", "1:3@stagger", "1:16@stagger"))
+    size, steps = draw.choice((1, 2, 5, 8, 13, 17, 33)), draw.choice((1, 3, 4, 7))
+    b = StepGraphBuilder((2, size, size))
+    s, channels = b.x, [2, *draw.choices(CHANNELS, k=3)]
+    for i, (inputs, outputs) in enumerate(itertools.pairwise(channels)):
+        kernel, stride, dilation = draw.choice((1, 3, 3, 5)), draw.choice((1, 1, 2, 3)), draw.choice((1, 1, 1, 2))
+        padding = draw.choice((kernel // 2 * dilation, kernel * dilation - 1))
+        conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation)
+        s = b.neuron(f"lif{i}", b.layer(f"conv{i}", conv, s), leaky(2.0, v_threshold=0.3))
+    n = b.layer("fc", nn.LazyLinear(8), b.layer("flatten", nn.Flatten(), s))
+    x, weight_type = torch.rand(2, 2, size, size), draw.choice(("int8", "int7", "int4", "auto"))
+    graph = lower_tables(b.output(b.mean(n)), x, pattern, steps, weight_type)
+    compare(graph, x, tmp_path / "a", draw.choice(RUNNABLE))

@@ -10,6 +10,7 @@ import torch
 from torch.fx import GraphModule
 
 from spikenm_compile.graph import PER_STEP, REGION, SHAPE, Region, result, the_input
+from spikenm_compile.lowering.nodes import size_of
 from spikenm_compile.lowering.program import ALIGNMENT, Program, Space, padded
 from spikenm_compile.ops import IntConv2d, QuantizeInput
 
@@ -143,14 +144,14 @@ def memory_of(program: Program) -> Memory:
 def interface_of(lowered: GraphModule, memory: Memory, *, name: str, target: str, num_steps: int) -> Interface:
     """Collect the facts."""
     source, output = the_input(lowered), result(lowered)
-    shape: tuple[int, ...] = source.meta[SHAPE]
+    height, width, channels = size_of(source)
     levels = [str(m.levels) for m in lowered.modules() if isinstance(m, QuantizeInput)]
     return Interface(
         name=identifier(name),
         title=name,
         target=target,
         num_steps=num_steps,
-        input_shape=(shape[0], shape[1], shape[2]) if len(shape) == 3 else (shape[0], 1, 1),
+        input_shape=(channels, height, width),
         input_per_step=source.meta[PER_STEP],
         levels=levels[0] if levels else "float32",
         output_size=math.prod(output.meta[SHAPE]),

@@ -86,15 +86,17 @@ def build_pack(name: str, x: Operand, out: Bits) -> list[tirx.PrimFunc]:
     functions = list[tirx.PrimFunc]()
     params = [tir.Param("x", x.layout.dtype), tir.Param("out", "uint64")]
     with tir.kernel(name, params, functions) as ((values, bits), num_steps):
-        with loop(_words(out), num_steps) as (t, row, column, i):
-            first, plane = i % out.words * WORD, i // out.words
-            word = tir.variable("uint64", T.uint64(0))
-            with T.serial(tirx.min(WORD, out.channels - first)) as bit:
-                value = read(x.layout, values, x.time(t), row, column, first + bit, "float32")
-                is_silent = tir.equal(value, T.float32(0)) if out.most == 1 else value <= T.cast(plane, "float32")
-                spike = tir.select(is_silent, T.uint64(0), T.uint64(1))
-                tir.store(word, 0, word[0] | T.shift_left(spike, T.cast(bit, "uint64")))
-            tir.store(bits, out.at(t, row, column) + i, word[0])
+        with loop(Floats(out.height, out.width, out.words), num_steps) as (t, row, column, i):
+            planes = [tir.variable("uint64", T.uint64(0)) for _ in range(out.most)]
+            with T.serial(tirx.min(WORD, out.channels - i * WORD)) as bit:
+                c = i * WORD + bit
+                value = tir.variable("float32", read(x.layout, values, x.time(t), row, column, c, "float32"))
+                for number, plane in enumerate(planes):
+                    is_silent = tir.equal(value[0], T.float32(0)) if out.most == 1 else value[0] <= T.float32(number)
+                    spike = tir.select(is_silent, T.uint64(0), T.uint64(1))
+                    tir.store(plane, 0, plane[0] | T.shift_left(spike, T.cast(bit, "uint64")))
+            for number, plane in enumerate(planes):
+                tir.store(bits, out.at(t, row, column) + number * out.words + i, plane[0])
     return functions
 
 

@@ -13,12 +13,16 @@ from collections.abc import Callable
 from spikenm_compile.lowering import tir
 from spikenm_compile.lowering.tir import Buffer, Expr, T
 
-COPIED = 32
-"""Events that are copied at once: readers of a list may read so many behind its end."""
+COPIED = 64
+"""Most events that are copied at once: readers of a list may read so many behind its end."""
+FEWEST_COPIED = 32
+"""Events that are copied at once where runs are short."""
+MANY_INPUTS = 768
+"""Inputs under a kernel from which on runs are long: of those of a row of 3 × 3, some 25 spike at 10 %."""
 ROW_WORD = 8
 """Bytes of the words that rows are counted in: the most that addresses of x86 can be multiplied by."""
-LONGEST = 240
-"""Entries of a list, which lies on the stack."""
+LONGEST_BYTES = 960
+"""Size of a list, which lies on the stack."""
 
 
 class EventRun:
@@ -46,23 +50,27 @@ class EventRun:
     ) -> None:
         self.events, self.num_rows, self.row_words, self.process = events, num_rows, row_words, process
         self.multiple = multiple
-        self.room = min(room, LONGEST) - COPIED - multiple
-        self.may_overflow = most > self.room
+        self.copied = COPIED if most >= MANY_INPUTS else FEWEST_COPIED
         self.dtype = "uint16" if num_rows * row_words < 2**16 else "int32"
-        self.list = tir.local(min(LONGEST, most + 2 * COPIED), self.dtype)
+        longest = LONGEST_BYTES // tir.bytes_of(self.dtype)
+        self.room = min(room, longest) - self.copied - multiple
+        self.may_overflow = most > self.room
+        self.list = tir.local(min(longest, most + 2 * self.copied), self.dtype)
         self.count = tir.variable("int32", T.int32(0))
 
     def add(self, first: Expr, stop: Expr, offset: Expr) -> None:
         """Append the rows `offset` + event of the events first .. stop."""
-        with T.serial((stop - first + (COPIED - 1)) // COPIED) as chunk:
+        with T.serial((stop - first + (self.copied - 1)) // self.copied) as chunk:
             if self.may_overflow:
                 with T.If(self.count[0] > self.room), T.Then():
                     self.finish()
-            at = first + chunk * COPIED
-            rows = tir.cast("int32", COPIED, self.events[tir.lanes(at, COPIED)]) + tir.splat(offset, COPIED)
-            starts = tir.cast(self.dtype, COPIED, rows * tir.constant("int32", COPIED, self.row_words))
-            tir.store(self.list, tir.lanes(self.count[0], COPIED), starts)
-            tir.store(self.count, 0, self.count[0] + T.min(stop - at, COPIED))
+            at = first + chunk * self.copied
+            rows = tir.cast("int32", self.copied, self.events[tir.lanes(at, self.copied)]) + tir.splat(
+                offset, self.copied
+            )
+            starts = tir.cast(self.dtype, self.copied, rows * tir.constant("int32", self.copied, self.row_words))
+            tir.store(self.list, tir.lanes(self.count[0], self.copied), starts)
+            tir.store(self.count, 0, self.count[0] + T.min(stop - at, self.copied))
 
     def finish(self) -> None:
         """Process what was gathered."""

@@ -42,18 +42,19 @@ class KeptList:
         Returns:
             Its length, filled up with the row of zeros to a multiple of `unrolled`.
         """
-        slabs, count = self.slabs, tir.variable("int32", first)
-        unit = self._unit()
+        slabs, unit = self.slabs, self._unit()
+        end = _End(slabs, T.cast(first, "int64"))
         with T.serial(slabs.kernel[0]) as ky:
             spikes, words = pixel + ky * slabs.spikes.row, ky * slabs.run
             with T.serial(slabs.run // unit) as i:
-                self._append_words(count, spikes + i * unit, words + i * unit, unit)
+                self._append_words(end, spikes + i * unit, words + i * unit, unit)
             done = slabs.run // unit * unit
             if done < slabs.run:
-                self._append_words(count, spikes + done, words + done, slabs.run - done)
+                self._append_words(end, spikes + done, words + done, slabs.run - done)
         unrolled = ROW_SUMS[slabs.rows.format].unrolled
-        tir.store(self.entries, tir.lanes(count[0], unrolled), tir.constant(slabs.dtype, unrolled, slabs.rows.num_rows))
-        return (count[0] - first + (unrolled - 1)) // unrolled * unrolled
+        zeros = tir.constant(slabs.dtype, unrolled, slabs.rows.num_rows)
+        tir.store(self.entries, tir.lanes(end.at[0], unrolled), zeros)
+        return (T.cast(end.at[0], "int32") - first + (unrolled - 1)) // unrolled * unrolled
 
     def _unit(self) -> int:
         """Words of one pass of the loop: whole joins."""
@@ -61,7 +62,7 @@ class KeptList:
         joins = 1 if self.slabs.tools.has_pext else -(-AT_ONCE // joined)
         return min(joined * joins, self.slabs.run)
 
-    def _append_words(self, count: Buffer, spikes: Expr, word: Expr, num_words: int) -> None:
+    def _append_words(self, end: _End, spikes: Expr, word: Expr, num_words: int) -> None:
         """Append what is kept of `num_words` words, from index `spikes` of the spikes and `word` of the pattern on."""
         slots, joined = self.slabs.slots, self.slabs.joined
         kept = self._kept(spikes, word, num_words)
@@ -70,7 +71,7 @@ class KeptList:
             bits = together[0]
             for i, more in enumerate(together[1:], start=1):
                 bits = T.bitwise_or(bits, T.shift_left(more, T.uint64(i * slots)))
-            self._append(count, tir.variable("uint64", bits)[0], (word + first) * slots, len(together) * slots)
+            self._append(end, tir.variable("uint64", bits)[0], len(together) * slots)
 
     def _kept(self, spikes: Expr, word: Expr, num_words: int) -> Sequence[Expr]:
         """The bits under the pattern of each word, moved together."""
@@ -90,32 +91,50 @@ class KeptList:
             tir.store(kept, lanes, T.bitwise_or(T.bitwise_xor(kept[lanes], moved), nearer))
         return [kept[i] for i in range(num_words)]
 
-    def _append(self, count: Buffer, bits: Expr, number: Expr, num_bits: int) -> None:
-        """Append `number` + position for each of the set bits."""
-        piece = APPENDED if self.slabs.tools.has_compress else BYTE
-        for low in range(0, num_bits, piece):
+    def _append(self, end: _End, bits: Expr, num_bits: int) -> None:
+        """Append the numbers of the set bits among the next `num_bits`."""
+        for low in range(0, num_bits, end.lanes):
             part = T.shift_right(bits, T.uint64(low))
             if self.slabs.tools.has_compress:
-                self._append_compressed(count, T.cast(part, "uint16"), number + low)
+                entries, count = self._compressed(T.cast(part, "uint16"), end.numbers)
             else:
-                self._append_byte(
-                    count, T.cast(T.bitwise_and(part, T.uint64(VALUES_OF_BYTE - 1)), "int32"), number + low
-                )
+                entries, count = self._of_byte(T.bitwise_and(part, T.uint64(VALUES_OF_BYTE - 1)), end.numbers)
+            tir.store(self.entries, tir.lanes(end.at[0], end.lanes), entries)
+            end.advance(count, min(end.lanes, num_bits - low))
 
-    def _append_compressed(self, count: Buffer, bits: Expr, number: Expr) -> None:
+    def _compressed(self, bits: Expr, numbers: Expr) -> tuple[Expr, Expr]:
+        """(the numbers of the set bits among 16, how many)."""
         positions = T.ramp(tirx.const(0, "uint16"), tirx.const(1, "uint16"), APPENDED)
         single = T.bitwise_and(
             T.shift_right(T.broadcast(bits, APPENDED), positions), tir.constant("uint16", APPENDED, 1)
         )
-        is_set = single > tir.constant("uint16", APPENDED, 0)
-        numbers, zeros = tir.lanes(number, APPENDED), tir.constant("int32", APPENDED, 0)
+        is_set, zeros = single > tir.constant("uint16", APPENDED, 0), tir.constant("int32", APPENDED, 0)
         together = T.call_llvm_pure_intrin("int32x16", "llvm.x86.avx512.mask.compress", numbers, zeros, is_set)
-        tir.store(self.entries, tir.lanes(count[0], APPENDED), together)
-        tir.store(count, 0, count[0] + T.cast(T.popcount(bits), "int32"))
+        return together, T.popcount(bits)
 
-    def _append_byte(self, count: Buffer, byte: Expr, number: Expr) -> None:
-        dtype = self.slabs.dtype
-        value = tir.variable("int32", byte)[0]
-        positions = tir.cast(dtype, BYTE, self.table[tir.lanes(value * BYTE, BYTE)])
-        tir.store(self.entries, tir.lanes(count[0], BYTE), positions + T.broadcast(T.cast(number, dtype), BYTE))
-        tir.store(count, 0, count[0] + T.cast(self.table[VALUES_OF_BYTE * BYTE + value], "int32"))
+    def _of_byte(self, byte: Expr, numbers: Expr) -> tuple[Expr, Expr]:
+        """(the numbers of the set bits among 8, how many)."""
+        value = tir.variable("int64", T.cast(byte, "int64"))[0]
+        positions = self.table[tir.lanes(value * BYTE, BYTE)]
+        return tir.cast(self.slabs.dtype, BYTE, positions) + numbers, self.table[VALUES_OF_BYTE * BYTE + value]
+
+
+class _End:
+    """Where a list ends, and the numbers of the rows that come next: vectors that go on by constants."""
+
+    def __init__(self, slabs: SharedSlabs, first: Expr) -> None:
+        self.at = tir.variable("int64", first)
+        self.dtype, self.lanes = slabs.dtype, APPENDED if slabs.tools.has_compress else BYTE
+        self._numbers, self._all = tir.local(self.lanes, self.dtype), tir.lanes(0, self.lanes)
+        zeros = tir.constant(self.dtype, self.lanes, 0)
+        tir.store(self._numbers, self._all, T.ramp(0, 1, self.lanes) if slabs.tools.has_compress else zeros)
+
+    @property
+    def numbers(self) -> Expr:
+        """Of the next bits; where a table adds the positions, all that of the first."""
+        return self._numbers[self._all]
+
+    def advance(self, appended: Expr, num_bits: int) -> None:
+        """So many entries behind, and so many bits on."""
+        tir.store(self.at, 0, self.at[0] + T.cast(appended, "int64"))
+        tir.store(self._numbers, self._all, self.numbers + tir.constant(self.dtype, self.lanes, num_bits))
