@@ -54,7 +54,7 @@ class Advisor:
         if self.costs is None or not call.is_binary or call.groups > 1 or call.dilation != (1, 1):
             return ""
         now = self._best(call, families)
-        any_pattern = [family for family in families if family not in (STAGGERED_ROWS, SHARED_ROWS)]
+        any_pattern = [family for family in families if family not in OTHERS.values()]
         saved = {text: 1 - self._best(other, [*any_pattern, OTHERS[text]]) / now for text, other in _others(call)}
         named = [
             f"{text} here would save {100 * share:.0f} %" for text, share in saved.items() if share >= WORTH_A_WORD

@@ -67,9 +67,9 @@ def _wait_for(port: int) -> None:
     pytest.fail("the RPC server did not begin")
 
 
-def wrongly_planned(lowered: GraphModule, tile_width: int, prefix: str, bit_tools: BitTools) -> LayerProgram:
+def wrongly_planned(lowered: GraphModule, tile_width: int, prefix: str, tools: BitTools) -> LayerProgram:
     """The second kernel reads inputs that begin elsewhere."""
-    planned = plan_layer(lowered, tile_width, prefix, bit_tools)
+    planned = plan_layer(lowered, tile_width, prefix, tools)
     place = planned.source_place
     return planned if prefix == "kernel0" else replace(planned, source_place=replace(place, offset=place.offset + 8))
 
