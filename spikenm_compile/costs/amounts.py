@@ -195,7 +195,7 @@ def _lookups(call: LayerCall, caches: Caches) -> Amounts:
 def _dense(call: LayerCall, tile_width: int) -> Amounts:
     in_group = outputs_together(call)
     full, tail = divmod(in_group, tile_width)
-    columns = full * padded_row(tile_width, 8) + padded_row(tail, 8)
+    columns = full * padded_row(tile_width, 8) + (padded_row(tail, 8) if tail else 0)
     out_pixels = call.num_steps * call.out_size[0] * call.out_size[1]
     products = call.kernel[0] * call.kernel[1] * (1 if call.is_depthwise else call.channels)
     return Amounts(

@@ -108,4 +108,4 @@ def test_classes_are_as_many_as_slabs_that_are_wide_enough() -> None:
 
 
 def test_neurons_of_many_states_have_narrow_tiles() -> None:
-    assert [tile_for(128, n) for n in (0, 1, 2, 3, 100)] == [128, 128, 64, 40, 8]
+    assert [tile_for(128, n) for n in (0, 1, 2, 3, 100)] == [128, 128, 64, 32, 8]

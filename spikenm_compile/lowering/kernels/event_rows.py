@@ -55,19 +55,20 @@ def build_event_rows(name: str, layer: EventRows) -> list[tirx.PrimFunc]:
         for tile, number in layer.rows.loop_over(layer.lists.classes):
             source = RowSource(tile, layer.rows.format, layer.never_overflows, words_of(rows))
             with T.serial(layer.out.height) as y, T.serial(layer.out.width) as x:
-                outputs = [TileOutput(piece, layer.out, layer.neuron, rest) for piece in _pieces(layer, tile, number)]
+                slabs = _slabs(layer, tile, number)
+                outputs = [TileOutput(slab, layer.out, layer.neuron, rest) for slab in slabs]
                 for output in outputs:
                     output.load(y, x)
                 with T.serial(num_steps) as t:
                     sums = _sum_events(layer, source, number, start, events, t, y, x)
                     for i, output in enumerate(outputs):
-                        output.write(sums, t, y, x, column=i * output.tile.width)
+                        output.write(sums, t, y, x, column=i * slabs[i].width)
                 for output in outputs:
                     output.save(y, x)
     return functions
 
 
-def _pieces(layer: EventRows, tile: Tile, number: Expr) -> list[Tile]:
+def _slabs(layer: EventRows, tile: Tile, number: Expr) -> list[Tile]:
     """The consecutive outputs of a tile: all of it, or its slabs."""
     stagger = layer.lists.stagger
     if stagger is None or stagger.pieces == 1:

@@ -5,9 +5,11 @@ current = float32(sum) · scale + bias        rounded after the product, rounded
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+from spikenm_compile.costs.row_shapes import power_of_two
 from spikenm_compile.lowering import tir
+from spikenm_compile.lowering.kernels.bit_positions import BYTE
 from spikenm_compile.lowering.kernels.neuron_tile import NeuronBuffers, NeuronTile, neuron_params
 from spikenm_compile.lowering.layout import Bits, Floats, Tile
 from spikenm_compile.lowering.tir import Buffer, Expr
@@ -24,29 +26,55 @@ class TileOutput:
     """Writes the sums of one tile; `buffers` are those of `output_params`."""
 
     def __init__(self, tile: Tile, out: Bits | Floats, neuron: Neuron | None, buffers: Sequence[Buffer]) -> None:
-        self.tile, self.out = tile, out
+        self.pieces = [_Piece(tile.first + at, at, width, out, neuron, buffers) for at, width in _parted(tile.width)]
+
+    def load(self, y: Expr, x: Expr) -> None:
+        """Before the time loop."""
+        for piece in self.pieces:
+            if piece.neurons is not None:
+                piece.neurons.load(y, x)
+
+    def write(self, total: Expr, t: Expr, y: Expr, x: Expr, *, column: int = 0) -> None:
+        """Inside the time loop: integer sums, lanes of `total` from a column on, to spikes or current of step t."""
+        for piece in self.pieces:
+            piece.write(tir.part(total, column + piece.column, piece.width), t, y, x)
+
+    def save(self, y: Expr, x: Expr) -> None:
+        """After the time loop."""
+        for piece in self.pieces:
+            if piece.neurons is not None:
+                piece.neurons.save(y, x)
+
+
+def _parted(width: int) -> Iterator[tuple[int, int]]:
+    """(first, width) of the largest powers of two that a width consists of, down to whole bytes of spikes."""
+    first = 0
+    while width - first > BYTE:
+        size = power_of_two(width - first)
+        yield first, size
+        first += size
+    if first < width:
+        yield first, width - first
+
+
+class _Piece:
+    """Consecutive outputs of a tile: so many that LLVM need not take their vectors apart."""
+
+    def __init__(
+        self, first: Expr, column: int, width: int, out: Bits | Floats, neuron: Neuron | None, buffers: Sequence[Buffer]
+    ) -> None:
+        self.first, self.column, self.width, self.out = first, column, width, out
         self.scale, self.bias, *rest = buffers
         self.current = rest[-1]
         self.neurons: NeuronTile | None = None
         if neuron is not None:
-            self.neurons = NeuronTile(neuron, out, tile.first, tile.width, NeuronBuffers.of(neuron, rest))
+            self.neurons = NeuronTile(neuron, out, first, width, NeuronBuffers.of(neuron, rest))
 
-    def load(self, y: Expr, x: Expr) -> None:
-        """Before the time loop."""
-        if self.neurons is not None:
-            self.neurons.load(y, x)
-
-    def write(self, total: Expr, t: Expr, y: Expr, x: Expr, *, column: int = 0) -> None:
-        """Inside the time loop: integer sums, lanes of `total` from a column on, to spikes or current of step t."""
-        width, channels = self.tile.width, tir.lanes(self.tile.first, self.tile.width)
-        product = tir.cast("float32", width, tir.part(total, column, width)) * self.scale[channels]
-        current = tir.fence(product, width) + self.bias[channels]
+    def write(self, sums: Expr, t: Expr, y: Expr, x: Expr) -> None:
+        """Integer sums to spikes or current of step t."""
+        width, channels = self.width, tir.lanes(self.first, self.width)
+        current = tir.fence(tir.cast("float32", width, sums) * self.scale[channels], width) + self.bias[channels]
         if self.neurons is not None:
             self.neurons.step([current], t, y, x)
             return
-        tir.store(self.current, tir.lanes(self.out.at(t, y, x) + self.tile.first, width), current)
-
-    def save(self, y: Expr, x: Expr) -> None:
-        """After the time loop."""
-        if self.neurons is not None:
-            self.neurons.save(y, x)
+        tir.store(self.current, tir.lanes(self.out.at(t, y, x) + self.first, width), current)
