@@ -13,6 +13,7 @@ from spikenm_compile.lowering.layout import Bits
 from spikenm_compile.lowering.planner import Planner, Value
 from spikenm_compile.lowering.program import Space
 from spikenm_compile.ops import IntConv2d
+from spikenm_compile.passes.select_kernels import LOOKUP_TABLES
 
 
 def kernels_of(conv: IntConv2d) -> tuple[IntConv2d, ...]:
@@ -38,6 +39,7 @@ def plan_kernels(planner: Planner, source: Value, conv: IntConv2d, plan_kernel: 
         plan_kernel(first)
         return
     assert conv.alternative is not None
+    assert LOOKUP_TABLES not in (first.kernel, others[0].kernel), "their states lie otherwise"
     few, many = (first, others[0]) if conv.alternative.is_denser else (others[0], first)
     spikes = source.layout
     most = int(conv.alternative.density * spikes.height * spikes.width * spikes.channels)

@@ -97,6 +97,8 @@ class SelectKernels(Pass):
         conv.why = f"{conv.why}; {reason}{_small_weights(conv)}"
 
     def _alternative(self, call: LayerCall, taking: list[str], kernel: str) -> Alternative | None:
+        """Lookup tables keep states in an order of their own, so that no other family takes turns with them."""
+        taking = [family for family in taking if (family == LOOKUP_TABLES) == (kernel == LOOKUP_TABLES)]
         costs = self.advisor.costs
         second = None if costs is None else second_kernel(costs, call, taking, kernel)
         return None if second is None else Alternative(second.family, second.density, second.is_denser)

@@ -15,6 +15,7 @@ from spikenm_compile.costs.amounts import Amounts, Caches
 from spikenm_compile.costs.cpu_costs import CpuCosts
 from spikenm_compile.errors import PassError
 from spikenm_compile.graph import format_graph, run_steps
+from spikenm_compile.layer_calls import layer_call, layer_nodes
 from spikenm_compile.ops import SPIKES, Alternative, IntConv2d, Levels
 from spikenm_compile.passes.fuse_neuron import FuseNeuron
 from spikenm_compile.passes.select_kernels import (
@@ -245,7 +246,17 @@ def test_kernels_whose_states_lie_otherwise_are_never_second_ones() -> None:
     conv.density = 0.4
     SelectKernels((EVENT_ROWS, LOOKUP_TABLES, DENSE_ROWS), Advisor(costs)).apply(graph)
     assert (conv.kernel, conv.alternative) == (LOOKUP_TABLES, None)
-    conv.kernel = ""
+    call = layer_call(graph, *list(layer_nodes(graph))[1])
+    assert call is not None
+    tables = costs.microseconds(call, LOOKUP_TABLES)
+    slow = Amounts(
+        calls=0, copied_events=14400, multiplied=630, looked_up=1.5 * costs.microseconds(call, EVENT_ROWS) / tables
+    )
+    for density in (0.4, 0.9):  # event rows, then lookup tables are best
+        conv.kernel, conv.density = "", density
+        SelectKernels((EVENT_ROWS, LOOKUP_TABLES), Advisor(CpuCosts(128, Caches(2**15, 2**20), slow))).apply(graph)
+        assert (conv.kernel, conv.alternative) == (EVENT_ROWS if density == 0.4 else LOOKUP_TABLES, None)
+    conv.kernel, conv.density = "", 0.4
     SelectKernels((EVENT_ROWS, DENSE_ROWS), Advisor(costs)).apply(graph)
     assert conv.alternative is not None
     assert conv.alternative == Alternative(DENSE_ROWS, conv.alternative.density, is_denser=True)
