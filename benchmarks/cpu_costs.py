@@ -12,7 +12,7 @@ import argparse
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +20,25 @@ import torch
 from scipy.optimize import nnls
 
 from benchmarks.cpu_workloads import NUM_STEPS, WEIGHT_TYPES, Shape, make_layer
-from spikenm_compile.costs.amounts import DENSE_ROWS, EVENT_ROWS, STAGGERED_ROWS, Amounts, Caches, amounts_of
+from spikenm_compile.costs.amounts import DENSE_ROWS, LOOKUP_TABLES, Amounts, Caches, amounts_of
 from spikenm_compile.costs.cpu_costs import CpuCosts, values
 from spikenm_compile.costs.layer_call import LayerCall
 from spikenm_compile.layer_calls import layer_call, layer_nodes
+from spikenm_compile.passes.select_kernels import REFUSALS
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.cpu import CPUS, Cpu, detect
+from spikenm_compile.targets.native import Native
 from spikenm_compile.tuning.measure import OnInputs
 from spikenm_compile.tuning.native_layer import NativeLayer
 from spikenm_compile.tuning.one_layer import one_layer
 from spikenm_compile.tuning.stopwatch import least_times
 
 NUM_INPUTS = 4
-PATTERNS = ("2:4", "2:4@stagger", "1:4@stagger", "1:8@stagger")
+PATTERNS = ("2:4", "2:4@stagger", "1:4@stagger", "1:8@stagger", "64:2:4", "128:1:8")
 DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.4)
 WIDTHS = (32, 64, 128)
+OF_ONE_WIDTH = (LOOKUP_TABLES, DENSE_ROWS)
+"""Families that are measured at one tile width."""
 NEAR = 1.1
 """A choice is good that takes at most so many times the best."""
 
@@ -76,9 +80,9 @@ def measure(shape: Shape, pattern: Pattern, weight_type: str, density: float, cp
     size = shape.input
     spikes = [(torch.rand(NUM_STEPS, *size) < density).to(torch.int16).numpy() for _ in range(NUM_INPUTS)]
     layer.conv.density = float(np.mean(spikes))
-    families = [*([STAGGERED_ROWS] if pattern.staggered else []), EVENT_ROWS]
+    families = [family for family in Native().families if REFUSALS[family](layer.conv) is None]
     widest = [w for w in WIDTHS if w <= shape.outputs] or [WIDTHS[0]]
-    kinds = [(family, width) for family in families for width in widest] + [(DENSE_ROWS, cpu.tile_width)]
+    kinds = [(f, width) for f in families for width in ((cpu.tile_width,) if f in OF_ONE_WIDTH else widest)]
     timed = []
     for layer.conv.kernel, layer.conv.tile_width in kinds:
         timed.append(OnInputs(NativeLayer(one_layer(layer, size, NUM_STEPS), cpu), spikes))
@@ -107,8 +111,8 @@ def judge(cases: Sequence[Case], costs: CpuCosts) -> str:
         actual = [k.microseconds for k in case.kernels]
         errors += [abs(np.log(p / a)) for p, a in zip(predicted, actual, strict=True)]
         widths.append(actual[int(np.argmin(predicted))] / min(actual))
-        usual = [i for i, k in enumerate(case.kernels) if k.tile_width == min(costs.tile_width, case.call.outputs)]
-        usual = [*usual, len(actual) - 1]
+        width = min(costs.tile_width, case.call.outputs)
+        usual = [i for i, k in enumerate(case.kernels) if k.family in OF_ONE_WIDTH or k.tile_width == width]
         chosen = min(usual, key=lambda i: predicted[i])
         families.append(actual[chosen] / min(actual[i] for i in usual))
     off = np.exp(np.quantile(errors, (0.5, 0.9)))
@@ -145,8 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     cases, draw = read_cases(options.times), random.Random(0)
     options.times.parent.mkdir(parents=True, exist_ok=True)
     for number in range(options.cases):
-        about = (draw.choice(SHAPES), Pattern.parse(draw.choice(PATTERNS)), draw.choice(WEIGHT_TYPES))
-        density = draw.choice(DENSITIES)
+        shape, pattern = draw.choice(SHAPES), Pattern.parse(draw.choice(PATTERNS))
+        pattern = replace(pattern, v=min(pattern.v, shape.outputs))
+        about, density = (shape, pattern, draw.choice(WEIGHT_TYPES)), draw.choice(DENSITIES)
         if number < len(cases):
             continue
         torch.manual_seed(number)

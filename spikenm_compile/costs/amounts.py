@@ -53,9 +53,10 @@ class Amounts:
     calls: float = 1.0
     list_pixels: float = 0.0
     """Pixels of the input, halo included, that lists are made of."""
-    listed_events: float = 0.0
-    classified_events: float = 0.0
-    """Events that are put into one list of several."""
+    listed_words: float = 0.0
+    """Words of the input with spikes in them, which are put into the only list."""
+    classified_words: float = 0.0
+    """The same where there are several lists, once for each."""
     sums: float = 0.0
     """Sums of events: one for each output pixel, tile of outputs and step."""
     runs: float = 0.0
@@ -112,7 +113,7 @@ def classes_of(call: LayerCall, tile_width: int) -> int:
 
 
 def _events(call: LayerCall, tile_width: int, caches: Caches, classes: int) -> Amounts:
-    events = call.num_steps * call.events_per_input * call.inputs
+    words = call.num_steps * call.size[0] * call.size[1] * _active_words(call)
     halo_pixels = (call.size[0] + 2 * call.padding[0]) * (call.size[1] + 2 * call.padding[1])
     in_class = call.outputs // classes
     width = min(in_class, tile_width)
@@ -128,8 +129,8 @@ def _events(call: LayerCall, tile_width: int, caches: Caches, classes: int) -> A
     touched = stored * (1 - math.exp(-num_bytes / stored))
     return Amounts(
         list_pixels=float(call.num_steps * halo_pixels * classes),
-        listed_events=events,
-        classified_events=events if classes > 1 else 0.0,
+        listed_words=words if classes == 1 else 0.0,
+        classified_words=words * classes if classes > 1 else 0.0,
         sums=sums,
         runs=sums * call.kernel[0] * (1 if call.dilation[1] == 1 else call.kernel[1]),
         copied_events=added,
@@ -141,6 +142,13 @@ def _events(call: LayerCall, tile_width: int, caches: Caches, classes: int) -> A
         widened=0.0 if call.fits_int16 else sums * width,
         updates=float(out_pixels * call.outputs),
     )
+
+
+def _active_words(call: LayerCall) -> float:
+    """Words of one pixel that are not zero, where inputs spike independently; a count of n has n words."""
+    full, rest = divmod(call.channels, WORD)
+    levels = call.events_per_input / call.density if call.density else 1.0
+    return levels * sum(n * (1 - (1 - call.density) ** bits) for n, bits in ((full, WORD), (rest > 0, rest)))
 
 
 def _shared(call: LayerCall, tile_width: int, caches: Caches) -> Amounts:

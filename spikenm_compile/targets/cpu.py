@@ -106,8 +106,8 @@ def _x86(level: str, features: tuple[str, ...], vector_bits: int, tile_width: in
 _ZEN4 = Amounts(
     calls=2000.0,
     list_pixels=1.25,
-    listed_events=0.0388,
-    classified_events=0.584,
+    listed_words=4.8,
+    classified_words=2.5,
     runs=2.19,
     copied_events=0.348,
     bytes_of_8=0.00121,
