@@ -101,33 +101,51 @@ def _x86(level: str, features: tuple[str, ...], vector_bits: int, tile_width: in
     )
 
 
-# Fitted by `python -m benchmarks.cpu_costs --cpu x86-64-v4 --cases 72` on one core of an AMD EPYC (Zen 4), a virtual
-# machine that others used too; `multiplied` by the layer of levels 0..255 of `python -m benchmarks.level_layers`.
+# Fitted by `python -m benchmarks.cpu_costs --cpu x86-64-v4 --cases 132`, and with --cpu x86-64-v3 --cases 66, on one core
+# of an AMD EPYC (Zen 4), a virtual machine.
 _ZEN4 = Amounts(
-    calls=2000.0,
-    list_pixels=1.25,
-    listed_words=4.8,
-    classified_words=2.5,
-    runs=2.19,
-    copied_events=0.348,
-    bytes_of_8=0.00121,
-    bytes_of_7=0.000731,
-    bytes_of_4=0.00526,
-    bytes_beyond_l1=0.00733,
-    bytes_beyond_l2=0.025,
-    widened=1.76,
-    updates=0.483,
-    indexed=0.03,
-    looked_up=0.38,
-    moved_digits=0.55,
-    updates_of_planes=0.13,
-    multiplied=0.0168,
-    # by hand, from layers without spikes
-    masked_words=0.25,
-    appends=0.75,
+    calls=1930.0,
+    listed_words=3.1,
+    classified_words=3.53,
+    runs=3.35,
+    copied_events=0.36,
+    bytes_of_8=0.00166,
+    bytes_of_4=0.00484,
+    bytes_beyond_l1=0.00794,
+    bytes_beyond_l2=0.0147,
+    widened=1.23,
+    updates=0.189,
+    unpacked=0.0383,
+    indexed=0.127,
+    looked_up=0.377,
+    moved_digits=0.335,
+    updates_of_planes=0.138,
+    multiplied=0.0167,
+    masked_words=0.291,
+    appends=0.933,
+)
+_ZEN4_AVX2 = Amounts(
+    calls=1880.0,
+    listed_words=3.42,
+    classified_words=3.83,
+    runs=2.33,
+    copied_events=0.143,
+    bytes_of_8=0.00738,
+    bytes_of_7=0.00523,
+    bytes_of_4=0.0137,
+    bytes_beyond_l1=0.00585,
+    bytes_beyond_l2=0.017,
+    widened=0.811,
+    updates=0.27,
+    indexed=0.105,
+    looked_up=0.584,
+    updates_of_planes=0.174,
+    multiplied=0.0177,
+    masked_words=0.209,
+    appends=2.06,
 )
 X86_64_V4 = replace(_x86("x86-64-v4", _V4, 512, 128), nanoseconds=_ZEN4)
-X86_64_V3 = _x86("x86-64-v3", _V3, 256, 64)
+X86_64_V3 = replace(_x86("x86-64-v3", _V3, 256, 64), nanoseconds=_ZEN4_AVX2)
 X86_64_V2 = _x86("x86-64-v2", _V2, 128, 64)
 
 
