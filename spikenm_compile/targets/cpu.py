@@ -101,8 +101,8 @@ def _x86(level: str, features: tuple[str, ...], vector_bits: int, tile_width: in
     )
 
 
-# Fitted by `python -m benchmarks.cpu_costs --cpu x86-64-v4 --cases 132`, and with --cpu x86-64-v3 --cases 66, on one core
-# of an AMD EPYC (Zen 4), a virtual machine.
+# Fitted by `python -m benchmarks.cpu_costs --cpu x86-64-v4 --cases 132`, and with --cpu x86-64-v3 --cases 66, on one
+# core of an AMD EPYC (Zen 4), a virtual machine.
 _ZEN4 = Amounts(
     calls=1930.0,
     listed_words=3.1,
