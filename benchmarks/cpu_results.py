@@ -1,4 +1,7 @@
-"""What was measured, as lines of JSON: the first says where and when, each further one is a row."""
+"""What was measured, as lines of JSON: the first says where and when, each further one is a row, a list of its fields.
+
+Times have four digits.
+"""
 
 from __future__ import annotations
 
@@ -101,14 +104,13 @@ class Results:
 
 
 def _line(row: Row) -> str:
-    values = asdict(row)
-    times = values.pop("times")
-    layers = times.pop("layers")
-    return json.dumps({**values, "us": [*times.values()], **({"layers": layers} if layers else {})}) + "\n"
+    *times, layers = asdict(row.times).values()
+    short = [[float(f"{time:.4g}") for time in part] for part in (times, layers)]
+    values = [row.place, row.x, row.what, row.family, int(row.is_chosen), *short]
+    return json.dumps(values, separators=(",", ":")) + "\n"
 
 
 def _row(line: str) -> Row:
-    values = json.loads(line)
-    least, low, median, high, wall = values.pop("us")
-    layers = tuple(values.pop("layers", ()))
-    return Row(**values, times=Times(least, low, median, high, wall, layers))
+    place, x, what, family, is_chosen, times, layers = json.loads(line)
+    least, low, median, high, wall = times
+    return Row(place, x, what, family, bool(is_chosen), Times(least, low, median, high, wall, tuple(layers)))
