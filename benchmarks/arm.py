@@ -15,7 +15,7 @@ import argparse
 import datetime
 import subprocess
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -25,7 +25,7 @@ from benchmarks.arm_layers import count_layer
 from benchmarks.arm_loops import MODELS, Loop
 from benchmarks.cpu_workloads import Shape, make_layer
 from spikenm_compile.ops import IntConvNeuron
-from spikenm_compile.passes.select_kernels import EVENT_ROWS, STAGGERED_ROWS
+from spikenm_compile.passes.select_kernels import EVENT_ROWS, LOOKUP_TABLES, SHARED_ROWS, STAGGERED_ROWS
 from spikenm_compile.pattern import Pattern
 from spikenm_compile.targets.cpu import CORTEX_A72, CORTEX_A76, Cpu
 
@@ -37,18 +37,21 @@ RESULTS = Path(__file__).parent / "results" / "arm.md"
 
 @dataclass(frozen=True)
 class Variant:
-    """A pattern with a type of weights."""
+    """A pattern with a type of weights, and a kernel family that takes it."""
 
     pattern: str
     weights: str
+    family: str
 
     def __str__(self) -> str:
-        return f"{self.pattern} {self.weights}"
+        return f"{self.pattern} {self.weights}" + (", tables" if self.family == LOOKUP_TABLES else "")
 
 
 VARIANTS = (
-    *(Variant("2:4", weights) for weights in ("int8", "int7", "int4")),
-    *(Variant(pattern, "int8") for pattern in ("2:4@stagger", "1:4@stagger", "1:8@stagger")),
+    *(Variant("2:4", weights, EVENT_ROWS) for weights in ("int8", "int7", "int4")),
+    *(Variant(pattern, "int8", STAGGERED_ROWS) for pattern in ("2:4@stagger", "1:4@stagger", "1:8@stagger")),
+    Variant("1:8@stagger", "int4", LOOKUP_TABLES),
+    Variant("128:1:8", "int8", SHARED_ROWS),
 )
 
 
@@ -56,8 +59,9 @@ def layer_of(shape: Shape, variant: Variant) -> IntConvNeuron:
     """A layer of LIF neurons, the same one at every call."""
     torch.manual_seed(0)
     pattern = Pattern.parse(variant.pattern)
+    pattern = replace(pattern, v=min(pattern.v, shape.outputs))
     layer = make_layer(shape, pattern, variant.weights, DENSITY)
-    layer.conv.kernel = STAGGERED_ROWS if pattern.staggered else EVENT_ROWS
+    layer.conv.kernel = variant.family
     return layer
 
 

@@ -20,6 +20,7 @@ from benchmarks.arm_layers import count_layer
 from benchmarks.arm_loops import Instruction, loops_of
 from benchmarks.cpu_workloads import Shape
 from spikenm_compile.errors import ToolError
+from spikenm_compile.passes.select_kernels import EVENT_ROWS, STAGGERED_ROWS
 from spikenm_compile.targets.cpu import CORTEX_A72, CORTEX_A76, Cpu
 
 COUNTED = 'int counted(int n) { for (; n > 0; n--) __asm__ volatile("nop"); return n; }'
@@ -42,9 +43,9 @@ def test_a_loop_of_a_thousand_rounds(tmp_path: Path) -> None:
     assert 0 < counted.by_function()["counted"] - loop.taken < 10
 
 
-@pytest.mark.parametrize("pattern", ["2:4", "1:4@stagger"])
-def test_a_layer_takes_instructions_for_its_spikes(pattern: str) -> None:
-    layer = layer_of(Shape(64, 64, 4), Variant(pattern, "int8"))
+@pytest.mark.parametrize(("pattern", "family"), [("2:4", EVENT_ROWS), ("1:4@stagger", STAGGERED_ROWS)])
+def test_a_layer_takes_instructions_for_its_spikes(pattern: str, family: str) -> None:
+    layer = layer_of(Shape(64, 64, 4), Variant(pattern, "int8", family))
     few, many = (torch.zeros(2, 2, 64, 4, 4) for _ in range(2))
     few[:, :, :4], many[:, :, :32] = 1, 1
     counted = [count_layer(layer, x, CORTEX_A72) for x in (few, many)]
