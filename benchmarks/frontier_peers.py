@@ -8,11 +8,7 @@ small networks; `bare_convolutions` is the int8 network without them, less than 
 
 from __future__ import annotations
 
-import logging
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from io import StringIO
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,6 +23,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from torch import Tensor, nn
 
+from spikenm_compile.lowering.onnx_exporter import quietly
 from spikenm_compile.training.evaluation import reset_neurons
 from spikenm_compile.training.event_digits import NUM_STEPS, SIZE
 
@@ -70,7 +67,7 @@ class Session:
 
 def peers_of(model: nn.Module, calibration: Tensor) -> dict[str, Session]:
     """The network in float32 and in int8; `calibration` [N, T, ...] are samples that it was trained on."""
-    with TemporaryDirectory() as scratch, _quietly():
+    with TemporaryDirectory() as scratch, quietly():
         exported, ready, quantized = (Path(scratch) / f"{name}.onnx" for name in ("float32", "ready", "int8"))
         reset_neurons(model)
         torch.onnx.export(model, (calibration[:1],), str(exported), dynamo=True, verbose=False, external_data=False)
@@ -150,16 +147,3 @@ class _Samples(CalibrationDataReader):  # type: ignore[misc]
     def get_next(self) -> dict[str, Any] | None:
         """The next sample, None after the last."""
         return next(self._left, None)
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Keep the exporter's and the quantiser's remarks on themselves."""
-    before = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)

@@ -145,11 +145,19 @@ class WeightLearner(nn.Module, ABC):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
+        refusal = self.refusal(state_dict, prefix)
+        if refusal is not None:
+            error_msgs.append(refusal)
+            return
         self.forget()  # other parameters, maybe other objects altogether
         adapted = self.adapted(state_dict, prefix)
         super()._load_from_state_dict(
             adapted, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
         )
+
+    def refusal(self, state_dict: Mapping[str, Any], prefix: str) -> str | None:
+        """Why the state of a checkpoint is none of this learner's; None where it is."""
+        return None
 
     def adapted(self, state_dict: Mapping[str, Any], prefix: str) -> dict[str, Any]:
         """The state of a checkpoint as this learner has it; its own keys begin with `prefix`.

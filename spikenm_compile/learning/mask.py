@@ -122,23 +122,12 @@ class MaskLearner(WeightLearner):
         super().forget()
         self._sample = None
 
-    def _load_from_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        local_metadata: Mapping[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
+    def refusal(self, state_dict: Mapping[str, Any], prefix: str) -> str | None:
+        """Another learner's, or of another pattern."""
         trained = state_dict.get(f"{prefix}nm")
-        if trained is not None and trained.tolist() != self.nm.tolist():
-            error_msgs.append(_other_identity(prefix, trained.tolist(), self))
-            return
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+        if trained is None or trained.tolist() == self.nm.tolist():
+            return None
+        return _other_identity(prefix, trained.tolist(), self)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_sample": None}

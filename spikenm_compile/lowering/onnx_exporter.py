@@ -44,7 +44,7 @@ def export(module: nn.Module, arguments: Mapping[str, tuple[Tensor, int | None]]
         )
     dynamic = torch.export.Dim.DYNAMIC
     try:
-        with _quiet(), _seen_data(), torch.no_grad():
+        with quietly(), _seen_data(), torch.no_grad():
             program = torch.onnx.export(
                 module,
                 tuple(example for example, _ in arguments.values()),
@@ -64,7 +64,7 @@ def export(module: nn.Module, arguments: Mapping[str, tuple[Tensor, int | None]]
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """The exporter reports its progress, regrets packages that nobody needs here, and warns of its own internals."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
