@@ -70,7 +70,7 @@ def test_planes_are_in_the_user_s_order() -> None:
 
 def test_the_padding_of_a_weight_row() -> None:
     assert [RowFormat.INT8.row_bytes(width) for width in (1, 15, 16, 17, 32)] == [16, 16, 16, 32, 32]
-    assert [RowFormat.INT4.row_bytes(width) for width in (1, 32, 33, 64, 65)] == [16, 16, 32, 32, 48]
+    assert [RowFormat.INT4.row_bytes(width) for width in (1, 32, 33, 64, 65)] == [16, 16, 32, 32, 64]
     assert Geometry((3, 5)).taps == 15
 
 
