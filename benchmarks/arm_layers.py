@@ -56,7 +56,7 @@ def count_layer(layer: IntConvNeuron, inputs: torch.Tensor, cpu: Cpu) -> Counted
     """
     num_steps, *shape = inputs.shape[1:]
     lowered = one_layer(layer, (shape[0], shape[1], shape[2]), num_steps)
-    planned = plan_layer(lowered, cpu.tile_width, bit_tools=cpu.bit_tools)
+    planned = plan_layer(lowered, cpu.tile_width, instructions=cpu.instructions)
     program = planned.program
     packed = np.zeros(program.sizes[Space.PACKED], np.uint8)
     stored = stored_tensors(lowered)

@@ -54,7 +54,7 @@ class Planned:
     @cached_property
     def layer(self) -> LayerProgram:
         """Its kernels."""
-        return plan_layer(self._lowered, self.cpu.tile_width, self.prefix, self.cpu.bit_tools)
+        return plan_layer(self._lowered, self.cpu.tile_width, self.prefix, self.cpu.instructions)
 
     @property
     def program(self) -> Program:

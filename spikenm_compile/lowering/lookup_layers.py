@@ -39,7 +39,7 @@ def plan_lookup(
     Raises:
         PassError: the target has no instruction for tables.
     """
-    shuffle = planner.bit_tools.shuffle
+    shuffle = planner.instructions.shuffle
     if shuffle is None:
         raise PassError(
             f"layer '{conv.layer}' was given lookup tables, and the target has no instruction that looks up bytes; "

@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch.fx import GraphModule
 
 from spikenm_compile.graph import REGION, Region, result, spike_nodes
-from spikenm_compile.lowering.bit_tools import PORTABLE, BitTools
+from spikenm_compile.lowering.instructions import PORTABLE, Instructions
 from spikenm_compile.lowering.kernels.values import build_convert
 from spikenm_compile.lowering.layout import Planes
 from spikenm_compile.lowering.native_nodes import plan_node
@@ -19,7 +19,11 @@ from spikenm_compile.lowering.program import Place, Program, Space
 
 
 def plan(
-    lowered: GraphModule, tile_width: int, max_steps: int, prefix: str = "spikenm", bit_tools: BitTools = PORTABLE
+    lowered: GraphModule,
+    tile_width: int,
+    max_steps: int,
+    prefix: str = "spikenm",
+    instructions: Instructions = PORTABLE,
 ) -> Program:
     """Plan a native program.
 
@@ -28,12 +32,12 @@ def plan(
         tile_width: output channels that one pass over the events accumulates (a multiple of 8).
         max_steps: most steps that one call advances; 1 where spikes go round.
         prefix: how the names of all functions begin.
-        bit_tools: instructions that the CPU has.
+        instructions: instructions that the CPU has.
 
     Raises:
         PassError: a node that no native kernel computes.
     """
-    planner = Planner(lowered, tile_width, max_steps, prefix, bit_tools)
+    planner = Planner(lowered, tile_width, max_steps, prefix, instructions)
     for region in Region:
         planner.region = region
         for node in lowered.graph.nodes:

@@ -123,7 +123,7 @@ def _layer(planner: Planner, node: Node, conv: IntConv2d, out: Value, neurons: P
     elif conv.kernel == SHARED_ROWS:
         value = planner.as_bits(value, max(conv.padding))
         assert isinstance(value.layout, Bits)
-        slabs = SharedSlabs.of(conv, value.layout, width, planner.bit_tools)
+        slabs = SharedSlabs.of(conv, value.layout, width, planner.instructions)
         inputs = [value.place, *planner.kept_lists(slabs)]
         code = LayerCode(conv, slabs, out.layout, neuron, width)
     else:

@@ -10,7 +10,7 @@ from tvm import tirx
 
 from spikenm_compile.costs.row_shapes import tile_for
 from spikenm_compile.graph import INIT, PER_STEP, Region, Role, placeholders, the_input
-from spikenm_compile.lowering.bit_tools import PORTABLE, BitTools
+from spikenm_compile.lowering.instructions import PORTABLE, Instructions
 from spikenm_compile.lowering.kernels.bit_joins import build_pack
 from spikenm_compile.lowering.kernels.event_list import EventList, build_event_list
 from spikenm_compile.lowering.kernels.index_planes import IndexPlanes, build_index_planes
@@ -49,11 +49,11 @@ class Planner:
         tile_width: int,
         max_steps: int,
         prefix: str = "spikenm",
-        bit_tools: BitTools = PORTABLE,
+        instructions: Instructions = PORTABLE,
     ) -> None:
         self.lowered = lowered
         self.tile_width = tile_width
-        self.bit_tools = bit_tools
+        self.instructions = instructions
         self._going_round = going_round(lowered)
         self.program = Program(1 if self._going_round else max_steps, prefix)
         self.region = Region.BEFORE

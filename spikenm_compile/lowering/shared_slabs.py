@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 import torch.nn.functional as F
 
 from spikenm_compile.costs.row_shapes import slab_width
-from spikenm_compile.lowering.bit_tools import BitTools
+from spikenm_compile.lowering.instructions import Instructions
 from spikenm_compile.lowering.layout import WORD, Bits, Rows
 from spikenm_compile.lowering.row_format import format_of
 from spikenm_compile.lowering.tir import Expr, T, bytes_of
@@ -39,10 +39,10 @@ class SharedSlabs:
     """Of one slab of full width, in tiles; a last, narrower slab has a set of its own."""
     outputs: int
     slots: int
-    tools: BitTools
+    tools: Instructions
 
     @classmethod
-    def of(cls, conv: IntConv2d, spikes: Bits, tile_width: int, tools: BitTools) -> SharedSlabs:
+    def of(cls, conv: IntConv2d, spikes: Bits, tile_width: int, tools: Instructions) -> SharedSlabs:
         """Those of a layer whose weights hold `conv.pattern`, in slabs."""
         outputs, channels, height, width = conv.weight.shape
         assert conv.pattern is not None

@@ -93,11 +93,6 @@ def strided(start: Expr, step: int, count: int) -> Expr:
     return start if count == 1 else T.ramp(start, step, count)
 
 
-def shuffle(values: Sequence[Expr], order: Sequence[int]) -> Expr:
-    """The lanes of some vectors, counted through, in that order; no more than there are."""
-    return tirx.Shuffle(list(values), list(order))
-
-
 def vector(dtype: str, count: int) -> str:
     """Name of the type of `count` elements."""
     return dtype if count == 1 else f"{dtype}x{count}"

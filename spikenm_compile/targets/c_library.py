@@ -93,7 +93,7 @@ class CLibrary:
         from spikenm_compile.lowering.native import plan
         from spikenm_compile.lowering.share_arena import share_arena
 
-        program = plan(lowered, self.cpu.tile_width, max_steps, prefix, self.cpu.bit_tools)
+        program = plan(lowered, self.cpu.tile_width, max_steps, prefix, self.cpu.instructions)
         program.add_frame(4 * math.prod(the_input(lowered).meta[SHAPE]))
         return program if self.keep_spikes else share_arena(program, frozenset(list(spike_nodes(lowered))[-1:]))
 

@@ -10,8 +10,8 @@ from typing import Any
 from spikenm_compile.costs.amounts import Amounts, Caches
 from spikenm_compile.costs.cpu_costs import CpuCosts
 from spikenm_compile.errors import TargetError
-from spikenm_compile.lowering.bit_tools import BitTools
 from spikenm_compile.lowering.byte_shuffle import HALF_TABLE, ByteShuffle
+from spikenm_compile.lowering.instructions import Instructions
 
 KIB = 1024
 _SHUFFLES = {
@@ -57,10 +57,10 @@ class Cpu:
     """What the things that kernels do take on one core (costs.amounts); None: not measured."""
 
     @property
-    def bit_tools(self) -> BitTools:
-        """Instructions on bits that the kernels use."""
+    def instructions(self) -> Instructions:
+        """What kernels are written differently for."""
         features = self.features
-        return BitTools("bmi2" in features, "avx512f" in features, self.shuffle)
+        return Instructions("bmi2" in features, "avx512f" in features, self.shuffle)
 
     @property
     def costs(self) -> CpuCosts | None:

@@ -59,7 +59,7 @@ class Native:
         from spikenm_compile.lowering.program import Space
 
         cpu = self.cpu or detect()
-        program = plan(lowered, cpu.tile_width, num_steps, bit_tools=cpu.bit_tools)
+        program = plan(lowered, cpu.tile_width, num_steps, instructions=cpu.instructions)
         with tempfile.TemporaryDirectory() as scratch:
             kernels, entries, assembly = build_objects(program, cpu.tvm_target, Path(scratch))
             link_shared([kernels, entries], directory / LIBRARY, entry_names(program))

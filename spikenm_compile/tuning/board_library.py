@@ -32,7 +32,7 @@ def build_board_library(task: Task, kernels: Sequence[Kernel], cpu: Cpu, toolcha
     objects, rows, data = list[Path](), list[str](), bytearray()
     for number, kernel in enumerate(kernels):
         lowered = layer_with_kernel(task.layer, task.shape, task.call.num_steps, kernel)
-        planned = plan_layer(lowered, cpu.tile_width, f"kernel{number}", cpu.bit_tools)
+        planned = plan_layer(lowered, cpu.tile_width, f"kernel{number}", cpu.instructions)
         place = folder / str(number)
         place.mkdir()
         objects += build_objects(planned.program, cpu.tvm_target, place)[:2]

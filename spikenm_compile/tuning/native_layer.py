@@ -57,7 +57,7 @@ class NativeLayer:
     """
 
     def __init__(self, lowered: GraphModule, cpu: Cpu) -> None:
-        self.planned = planned = plan_layer(lowered, cpu.tile_width, bit_tools=cpu.bit_tools)
+        self.planned = planned = plan_layer(lowered, cpu.tile_width, instructions=cpu.instructions)
         program, self._num_steps = planned.program, lowered.meta["num_steps"]
         self._library = _load(program, cpu)
         params = aligned_zeros(program.sizes[Space.PARAMS])

@@ -11,7 +11,7 @@ from torch.fx import Graph, GraphModule
 
 from spikenm_compile.costs.trials import Kernel
 from spikenm_compile.graph import INIT, LEVELS, PER_STEP, REGION, ROLE, SHAPE, Region, Role, result
-from spikenm_compile.lowering.bit_tools import PORTABLE, BitTools
+from spikenm_compile.lowering.instructions import PORTABLE, Instructions
 from spikenm_compile.lowering.kernels.values import Operand
 from spikenm_compile.lowering.layout import Bits, Bytes, Layout, layout_of
 from spikenm_compile.lowering.native_nodes import plan_node
@@ -82,7 +82,7 @@ class LayerProgram:
 
 
 def plan_layer(
-    lowered: GraphModule, tile_width: int, prefix: str = "spikenm", bit_tools: BitTools = PORTABLE
+    lowered: GraphModule, tile_width: int, prefix: str = "spikenm", instructions: Instructions = PORTABLE
 ) -> LayerProgram:
     """Plan the layer's own kernels: its event lists, if it reads some, or its bytes, the layer, and its neurons.
 
@@ -90,10 +90,10 @@ def plan_layer(
         lowered: made by `one_layer`.
         tile_width: the target's.
         prefix: how the names of all functions begin.
-        bit_tools: the CPU's.
+        instructions: the CPU's.
     """
     num_steps = lowered.meta["num_steps"]
-    planner = Planner(lowered, tile_width, num_steps, prefix, bit_tools)
+    planner = Planner(lowered, tile_width, num_steps, prefix, instructions)
     planner.region = Region.STEP
     x, node = (next(n for n in lowered.graph.nodes if n.op == op) for op in ("placeholder", "call_module"))
     channels, height, width = x.meta[SHAPE]

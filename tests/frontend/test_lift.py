@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from frontend.given_forward import Net
 from frontend.zoo import ZOO, JellyRepeated, JellySequence, JellySingleStep, example, make, spikingjelly_models
 from spikingjelly.activation_based import base, functional, neuron, surrogate
 from torch import Tensor, nn
@@ -157,19 +158,6 @@ def test_models_of_spikingjelly(form: str) -> None:
     expected, actual = outputs(model, step_graph, x, 2)
     assert torch.equal(actual, expected)
     assert sum(bool(s.any()) for s in run_steps(step_graph, x).spikes.values()) > 4
-
-
-class Net(nn.Module):
-    """A network whose forward is given to it."""
-
-    def __init__(self, forward: Callable[[Any, Tensor], object], **layers: nn.Module) -> None:
-        super().__init__()
-        self.run = forward
-        for name, module in layers.items():
-            self.add_module(name, module)
-
-    def forward(self, x: Tensor) -> object:
-        return self.run(self, x)
 
 
 def single() -> IF:

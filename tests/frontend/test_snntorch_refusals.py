@@ -6,25 +6,13 @@ from typing import Any
 import pytest
 import snntorch as snn
 import torch
+from frontend.given_forward import Net
 from snntorch import utils
 from torch import Tensor, nn
 
 from spikenm_compile.errors import CaptureError
 from spikenm_compile.frontend.capture import capture
 from spikenm_compile.frontend.lift import lift
-
-
-class Net(nn.Module):
-    """A network whose forward is given to it."""
-
-    def __init__(self, forward: Callable[[Any, Tensor], object], **layers: nn.Module) -> None:
-        super().__init__()
-        self.run = forward
-        for name, module in layers.items():
-            self.add_module(name, module)
-
-    def forward(self, x: Tensor) -> object:
-        return self.run(self, x)
 
 
 def changed_state(net: Any, x: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ def test_a_target_without_the_instruction_says_so(lowered: GraphModule) -> None:
 def test_every_cpu_has_the_instruction() -> None:
     shuffles = {cpu.name: cpu.shuffle for cpu in (*CPUS, *EDGE_CPUS)}
     assert all(shuffles.values())
-    assert replace(ARMV7_NEON, shuffle=None).bit_tools.shuffle is None
+    assert replace(ARMV7_NEON, shuffle=None).instructions.shuffle is None
 
 
 CHANNELS = (1, 3, 8, 16, 17, 48, 63, 64, 65, 96, 100, 144)

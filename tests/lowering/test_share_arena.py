@@ -79,7 +79,7 @@ def test_only_what_has_gaps_is_cleared_and_only_where_it_is_made(apart: Program)
 
 def test_what_is_computed_once_outlives_all_steps() -> None:
     lowered: GraphModule = NETWORKS["digits"]()[0]
-    program = plan(lowered, 16, 4, bit_tools=detect().bit_tools)
+    program = plan(lowered, 16, 4, instructions=detect().instructions)
     program.add_frame(4 * 64)
     shared = share_arena(program, frozenset())
     once = {p.offset for call in shared.calls[Region.BEFORE] for p in call.places if p.space is Space.ARENA}

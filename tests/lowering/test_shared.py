@@ -14,7 +14,7 @@ from torch import nn
 from torch.fx import GraphModule
 
 from spikenm_compile.graph import run_steps
-from spikenm_compile.lowering.bit_tools import PORTABLE, BitTools
+from spikenm_compile.lowering.instructions import PORTABLE, Instructions
 from spikenm_compile.lowering.layout import Bits
 from spikenm_compile.lowering.shared_slabs import SharedSlabs
 from spikenm_compile.neurons import leaky
@@ -135,8 +135,10 @@ def test_awkward_shapes(v: int, plain: str, weight_type: WeightType, cpu: Cpu) -
         check_case(replace(case, size=(3, 4), channels=4 * m, is_linear=True), cpu)
 
 
-@pytest.mark.parametrize("tools", [PORTABLE, BitTools(has_pext=True), BitTools(has_pext=True, has_compress=True)])
-def test_rows_are_those_of_the_fullest_word(tools: BitTools) -> None:
+@pytest.mark.parametrize(
+    "tools", [PORTABLE, Instructions(has_pext=True), Instructions(has_pext=True, has_compress=True)]
+)
+def test_rows_are_those_of_the_fullest_word(tools: Instructions) -> None:
     """Of 2:4 every word of 64 channels keeps 32; slabs of 16 outputs are joined to 64, which keep more."""
     wide = SharedSlabs.of(Case("64:2:4", "int8", 128, 72).conv(), Bits(4, 3, 128, 1), 64, tools)
     assert (wide.slots, wide.joined, wide.run, wide.words, wide.rows.num_rows) == (32, 2, 6, 18, 18 * 32)

@@ -23,7 +23,7 @@ from tuned_layers import tasks
 from spikenm_compile.cli import main
 from spikenm_compile.costs.trials import Machine, key_of
 from spikenm_compile.errors import InputError, PassError, ToolError
-from spikenm_compile.lowering.bit_tools import BitTools
+from spikenm_compile.lowering.instructions import Instructions
 from spikenm_compile.targets.cpu import detect
 from spikenm_compile.targets.this_machine import board_machine, this_machine, tuned_machine
 from spikenm_compile.tuning.board import BoardAddress, BoardMeasurer, toolchain_of
@@ -67,7 +67,7 @@ def _wait_for(port: int) -> None:
     pytest.fail("the RPC server did not begin")
 
 
-def wrongly_planned(lowered: GraphModule, tile_width: int, prefix: str, tools: BitTools) -> LayerProgram:
+def wrongly_planned(lowered: GraphModule, tile_width: int, prefix: str, tools: Instructions) -> LayerProgram:
     """The second kernel reads inputs that begin elsewhere."""
     planned = plan_layer(lowered, tile_width, prefix, tools)
     place = planned.source_place

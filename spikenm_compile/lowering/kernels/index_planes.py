@@ -165,7 +165,7 @@ def _every(source: Buffer, first: Expr, step: int, count: int) -> Expr:
     """`count` bytes, each `step` behind the one before: read together, and the others left out."""
     if step == 1 or count == 1:
         return source[tir.lanes(first, count)]
-    return tir.shuffle([source[tir.lanes(first, count * step)]], range(0, count * step, step))
+    return tir.join([source[tir.lanes(first, count * step)]], range(0, count * step, step))
 
 
 def pieces(extent: int, most: int, *, halves: bool = True) -> Iterator[tuple[Expr, int]]:

@@ -174,7 +174,7 @@ class _Positions:
         first = t * self.layer.step_groups + self.start // size
         groups = [(first + i) * self.tile.padded + self.output for i in range(-(-self.width // size))]
         parts = [self.sums[tir.lanes(g * size + self.start % size, min(size, self.width))] for g in groups]
-        counted = parts[0] if len(parts) == 1 else tir.shuffle(parts, range(self.width))
+        counted = parts[0] if len(parts) == 1 else tir.join(parts, range(self.width))
         least = T.cast(self.least[self.tile.first + self.output], self.layer.sum_type)
         return counted + tir.splat(least, self.width)
 

@@ -98,7 +98,7 @@ class TableSums:
     def _index(self, at: Expr, half: int) -> Expr:
         """The low or high half of the index bytes of a group, once for each output of a vector."""
         lanes, group = self.shuffle.lanes, self.planes[tir.lanes(at, self.shuffle.group)]
-        both = group if self.shuffle.side == 1 else tir.shuffle([group] * self.shuffle.side, range(lanes))
+        both = group if self.shuffle.side == 1 else tir.join([group] * self.shuffle.side, range(lanes))
         if half:
             return T.shift_right(both, tir.constant("uint8", lanes, INPUTS))
         return T.bitwise_and(both, tir.constant("uint8", lanes, ENTRIES - 1))
@@ -112,7 +112,7 @@ class TableSums:
         """Digits of even and odd lanes to sums in the order of the lanes."""
         both = [self._sum([parts[odd] for parts in digits]) for odd in range(2)]
         order = [number // 2 + number % 2 * self.words for number in range(self.shuffle.lanes)]
-        return tir.shuffle(both, order)
+        return tir.join(both, order)
 
     def _sum(self, digits: list[Buffer]) -> Expr:
         low, *high = (tir.cast(self.sum_type, self.words, digit[tir.lanes(0, self.words)]) for digit in digits)

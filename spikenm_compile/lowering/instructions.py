@@ -1,4 +1,4 @@
-"""Which instructions on bits a CPU has, as far as kernels are written differently for them."""
+"""Which instructions a CPU has, as far as kernels are written differently for them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from spikenm_compile.lowering.byte_shuffle import ByteShuffle
 
 
 @dataclass(frozen=True)
-class BitTools:
-    """Instructions; a CPU without those for bits has the same done by shifts and tables."""
+class Instructions:
+    """Without those for bits, shifts and tables do the same; without `shuffle` there are no lookup tables."""
 
     has_pext: bool = False
     """BMI2: the bits under a mask, moved together."""
@@ -19,5 +19,5 @@ class BitTools:
     """What lookup tables are read by."""
 
 
-PORTABLE = BitTools()
+PORTABLE = Instructions()
 """None of them."""
